@@ -1,0 +1,2 @@
+//! The `tapswitch` command.
+fn main() {}
