@@ -37,9 +37,18 @@ impl MacAddr {
     }
 
     /// The address as a number below 2^48, first byte most significant: a table key.
+    #[inline]
     pub const fn to_u64(self) -> u64 {
-        let [a, b, c, d, e, f] = self.0;
-        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        let mut bytes = [0; 8];
+        let (_, low) = bytes.split_at_mut(2);
+        low.copy_from_slice(&self.0);
+        u64::from_be_bytes(bytes)
+    }
+
+    /// The address that [`to_u64`](Self::to_u64) made this number of; what lies above 48 bits is ignored.
+    pub const fn from_u64(number: u64) -> Self {
+        let [_, _, a, b, c, d, e, f] = number.to_be_bytes();
+        Self([a, b, c, d, e, f])
     }
 }
 

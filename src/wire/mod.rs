@@ -4,7 +4,10 @@
 //! and returns [`Malformed`] otherwise; after it returned, no accessor can fail.
 //! Nothing here keeps state, performs I/O or knows about the rest of the crate.
 
+pub mod checksum;
+pub mod ethernet;
 pub mod mac;
+pub mod segment;
 pub mod virtio;
 
 pub use mac::MacAddr;

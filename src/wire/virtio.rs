@@ -74,6 +74,11 @@ impl Offload {
         self.flags & F_NEEDS_CSUM != 0
     }
 
+    /// Whether the frame is as it would be on a wire: no checksum and no cutting left to do.
+    pub const fn is_complete(&self) -> bool {
+        !self.needs_checksum() && self.gso_type == 0
+    }
+
     /// The kind of super-frame; `None` for an ordinary frame or an unknown kind.
     pub const fn gso(&self) -> Option<GsoKind> {
         match self.gso_type & !GSO_ECN {
@@ -88,6 +93,7 @@ impl Offload {
     ///
     /// # Errors
     /// [`Malformed`] when a field points outside the frame or names a kind that is not offered.
+    #[inline]
     pub fn check(&self, frame_len: usize) -> Result<(), Malformed> {
         const BAD: Malformed = Malformed("virtio-net header");
         if self.needs_checksum() {
@@ -105,14 +111,32 @@ impl Offload {
         Ok(())
     }
 
-    /// How many frames on the wire this stands for: `frame_len` bytes cut into
-    /// segments of `gso_size` after the headers (at least 1).
-    pub fn segments(&self, frame_len: usize) -> u32 {
-        if self.gso_type == 0 || self.gso_size == 0 {
+    /// Bytes from the start of the frame to the end of the TCP or UDP header of a super-frame.
+    /// Computed, because Linux fills `hdr_len` with whatever lies in the skb's linear part.
+    pub fn header_end(&self, frame: &[u8]) -> Option<usize> {
+        let start = usize::from(self.csum_start);
+        let transport = match self.gso()? {
+            GsoKind::TcpV4 | GsoKind::TcpV6 => {
+                Some(usize::from(frame.get(start + 12)? >> 4) * 4).filter(|len| *len >= 20)?
+            }
+            GsoKind::Udp => 8,
+        };
+        Some(start + transport).filter(|end| *end <= frame.len())
+    }
+
+    /// How many frames on the wire this stands for: the payload cut into pieces of `gso_size` (at least 1).
+    #[inline]
+    pub fn segments(&self, frame: &[u8]) -> u32 {
+        if self.gso_type == 0 {
             return 1;
         }
-        let payload = frame_len.saturating_sub(usize::from(self.hdr_len));
-        u32::try_from(payload.div_ceil(usize::from(self.gso_size))).unwrap_or(u32::MAX).max(1)
+        match self.header_end(frame) {
+            Some(end) if self.gso_size != 0 => {
+                let pieces = (frame.len() - end).div_ceil(usize::from(self.gso_size));
+                u32::try_from(pieces).unwrap_or(u32::MAX).max(1)
+            }
+            _ => 1,
+        }
     }
 }
 
@@ -131,15 +155,20 @@ mod tests {
 
     #[test]
     fn segments_of_a_super_frame() {
-        assert_eq!(TSO.segments(66 + 1448 * 3 + 1), 4);
-        assert_eq!(TSO.segments(66), 1);
-        assert_eq!(Offload::NONE.segments(60), 1);
+        let mut frame = vec![0; 66 + 1448 * 3 + 1];
+        frame[34 + 12] = 8 << 4; // a TCP header of 32 bytes
+        assert_eq!(TSO.header_end(&frame), Some(66));
+        assert_eq!(TSO.segments(&frame), 4);
+        assert_eq!(TSO.segments(&frame[..66]), 1);
+        assert_eq!(TSO.segments(&frame[..40]), 1);
+        assert_eq!(Offload::NONE.segments(&frame), 1);
     }
 
     #[test]
     fn lying_headers_are_refused() {
         assert_eq!(TSO.check(1500), Ok(()));
         assert!(TSO.check(51).is_err());
+        assert!(!Offload { gso_type: 3, ..Offload::NONE }.is_complete());
         assert!(Offload { gso_size: 0, ..TSO }.check(1500).is_err());
         assert!(Offload { gso_type: 3, ..TSO }.check(1500).is_err());
         assert!(Offload { flags: 0, ..TSO }.check(1500).is_err());
