@@ -1,0 +1,67 @@
+//! Counters, the same at ports and networks.
+
+use super::outcome::DropReason;
+
+/// Frames in one direction. A super-frame is one frame of `segments` frames on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Frames as read or written.
+    pub frames: u64,
+    /// Bytes, Ethernet headers included, offload headers not.
+    pub bytes: u64,
+    /// Frames on the wire that they stand for.
+    pub segments: u64,
+}
+
+impl Traffic {
+    /// Counts one frame.
+    #[inline]
+    pub fn count(&mut self, len: usize, segments: u32) {
+        self.frames += 1;
+        self.bytes += len as u64;
+        self.segments += u64::from(segments);
+    }
+
+    /// Takes one frame back that was counted and then not delivered.
+    pub fn take_back(&mut self, len: usize, segments: u32) {
+        self.frames -= 1;
+        self.bytes -= len as u64;
+        self.segments -= u64::from(segments);
+    }
+}
+
+/// What a port or a network has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Into the switch.
+    pub rx: Traffic,
+    /// Out of the switch.
+    pub tx: Traffic,
+    /// Dropped, by [`DropReason::index`]: by verdict, at the port it came from; by a device
+    /// that could not send it, at the port it should have left by.
+    pub drops: [u64; DropReason::COUNT],
+}
+
+impl Counters {
+    /// Frames dropped for any reason.
+    pub fn dropped(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+
+    /// The reasons that occurred, with their counts.
+    pub fn reasons(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().zip(self.drops).filter(|(_, count)| *count > 0).map(|(r, count)| (*r, count))
+    }
+
+    /// Adds another set, as a network adds up its ports.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in [(&mut self.rx, &other.rx), (&mut self.tx, &other.tx)] {
+            mine.frames += theirs.frames;
+            mine.bytes += theirs.bytes;
+            mine.segments += theirs.segments;
+        }
+        for (mine, theirs) in self.drops.iter_mut().zip(other.drops) {
+            *mine += theirs;
+        }
+    }
+}
