@@ -1,0 +1,22 @@
+//! The control plane: what a user declares, and how it is shown.
+//!
+//! Everything here is pure. Ids and times are arguments, tables are ordered, and a refused
+//! operation changes nothing, so the same requests give the same model on any machine.
+
+pub mod compile;
+pub mod error;
+pub mod id;
+pub mod ipam;
+pub mod lab;
+pub mod model;
+pub mod names;
+pub mod naming;
+pub mod options;
+pub mod replay;
+pub mod requests;
+pub mod runs;
+pub mod show;
+
+pub use error::{Kind, Refused};
+pub use id::Id;
+pub use model::Model;

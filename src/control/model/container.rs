@@ -1,0 +1,291 @@
+//! Containers and their endpoints.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Endpoint, EndpointSpec, Model};
+use crate::control::naming::{check_hostname, check_name, generate};
+use crate::control::{Id, Kind, Refused};
+
+/// Whose namespaces a container's are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerKind {
+    /// Ours, made by `run` or a lab.
+    #[default]
+    Run,
+    /// Somebody else's, joined by `plug`.
+    Plugged,
+}
+
+/// The life of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Known, addresses leased, nothing runs yet.
+    Created,
+    /// Its namespace is there and its ports are up.
+    Running,
+    /// Its command ended; it has no endpoints any more.
+    Exited {
+        /// The command's exit code, or 128 + the signal that ended it.
+        code: i32,
+    },
+    /// Its namespace vanished without an exit code; it has no endpoints any more.
+    Lost,
+}
+
+/// A container as a user asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainerSpec {
+    /// Unique among containers; generated if none is given.
+    pub name: Option<String>,
+    /// The first 12 digits of the id if none is given.
+    pub hostname: Option<String>,
+    /// Words of the command; none idles.
+    pub command: Vec<String>,
+    /// Environment of the command.
+    pub env: Vec<(String, String)>,
+    /// Settings of its own network stack, key and value.
+    pub sysctls: Vec<(String, String)>,
+    /// Whether it forwards packets between its interfaces; the default is the caller's.
+    pub forward: Option<bool>,
+    /// Whose namespaces.
+    pub kind: ContainerKind,
+    /// The lab it came with, and goes with.
+    pub lab: Option<String>,
+    /// More lines for its /etc/hosts.
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    /// Networks to join, in order of its interfaces.
+    pub networks: Vec<EndpointSpec>,
+}
+
+/// A container that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Never used again once the container is gone.
+    pub id: Id,
+    /// Unique among containers.
+    pub name: String,
+    /// What `hostname` prints inside.
+    pub hostname: String,
+    /// Words of the command; none idles.
+    pub command: Vec<String>,
+    /// Environment of the command.
+    pub env: Vec<(String, String)>,
+    /// The lab it came with, and goes with.
+    pub lab: Option<String>,
+    /// Where it is in its life.
+    pub state: State,
+    /// Whose namespaces.
+    pub kind: ContainerKind,
+    /// Its first process as the daemon sees it, while it runs.
+    pub pid: Option<u32>,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_ns: u64,
+    /// When it entered its state, in nanoseconds since 1970.
+    pub changed_ns: u64,
+    /// More lines for its /etc/hosts.
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    /// Where it is connected, in order of connecting.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl Container {
+    /// The port's name for people: `CONTAINER:IFNAME`, or the container's alone if it has one port.
+    pub fn port_name(&self, endpoint: &Endpoint) -> String {
+        match self.endpoints.len() {
+            0 | 1 => self.name.clone(),
+            _ => format!("{}:{}", self.name, endpoint.ifname),
+        }
+    }
+
+    /// Whether it holds addresses and ports, or may get them.
+    pub const fn is_alive(&self) -> bool {
+        matches!(self.state, State::Created | State::Running)
+    }
+}
+
+impl Model {
+    /// Makes a container and leases its addresses on every network that it joins; all, or nothing.
+    ///
+    /// # Errors
+    /// `bad_name`, `name_taken`, and those of [`Model::connect`].
+    pub fn create_container(
+        &mut self,
+        spec: &ContainerSpec,
+        id: Id,
+        now_ns: u64,
+    ) -> Result<&Container, Refused> {
+        let container = self.plan_container(spec, id, now_ns)?;
+        for endpoint in &container.endpoints {
+            self.take(endpoint);
+        }
+        Ok(self.containers.entry(id).or_insert(container))
+    }
+
+    /// Joins a container to one more network.
+    ///
+    /// # Errors
+    /// `unknown_container`, `unknown_network`, `ambiguous`, `bad_state`, `already_connected`,
+    /// `bad_name`, `name_taken`, `bad_address`, `address_in_use`, `pool_full`, `bad_mac`, `mac_in_use`.
+    pub fn connect(&mut self, word: &str, spec: &EndpointSpec) -> Result<(&Container, &Endpoint), Refused> {
+        let container = self.find_container(word)?;
+        let (id, name) = (container.id, &container.name);
+        if !container.is_alive() {
+            return Err(Refused::new(
+                Kind::BadState,
+                format!(
+                    "container '{name}' has ended and cannot join network '{}': run it again",
+                    spec.network
+                ),
+            ));
+        }
+        let endpoint = self.plan_endpoint(name, id, &container.endpoints, spec)?;
+        self.take(&endpoint);
+        let network = endpoint.network;
+        self.containers.entry(id).and_modify(|container| container.endpoints.push(endpoint));
+        let joined =
+            self.all_endpoints().find(|(owner, endpoint)| owner.id == id && endpoint.network == network);
+        joined.ok_or_else(|| unknown(word))
+    }
+
+    /// Takes a container off a network and frees its addresses and port there.
+    ///
+    /// # Errors
+    /// `unknown_container`, `unknown_network`, `ambiguous`, `not_connected`.
+    pub fn disconnect(&mut self, word: &str, network: &str) -> Result<Endpoint, Refused> {
+        let container = self.find_container(word)?;
+        let network = self.find_network(network)?;
+        let not_connected = || {
+            Refused::new(
+                Kind::NotConnected,
+                format!("container '{}' is not connected to network '{}'", container.name, network.name),
+            )
+        };
+        let at = container.endpoints.iter().position(|endpoint| endpoint.network == network.id);
+        let at = at.ok_or_else(not_connected)?;
+        let id = container.id;
+        let endpoint = self.containers.get_mut(&id).map(|container| container.endpoints.remove(at));
+        let endpoint = endpoint.ok_or_else(|| unknown(word))?;
+        self.release(&endpoint);
+        Ok(endpoint)
+    }
+
+    /// Notes that a container's first process runs.
+    ///
+    /// # Errors
+    /// `unknown_container`; `bad_state` if it already ran.
+    pub fn started(&mut self, id: Id, pid: u32, now_ns: u64) -> Result<(), Refused> {
+        let container = self.containers.get_mut(&id).ok_or_else(|| unknown(&id.short()))?;
+        if container.state != State::Created {
+            return Err(Refused::new(
+                Kind::BadState,
+                format!("container '{}' has been started already: run a new one", container.name),
+            ));
+        }
+        container.state = State::Running;
+        container.pid = Some(pid);
+        container.changed_ns = now_ns;
+        Ok(())
+    }
+
+    /// Notes that a container ended, with its exit code if it is known, and takes it off its
+    /// networks; returns the endpoints that it had.
+    ///
+    /// # Errors
+    /// `unknown_container`.
+    pub fn ended(&mut self, id: Id, code: Option<i32>, now_ns: u64) -> Result<Vec<Endpoint>, Refused> {
+        let container = self.containers.get_mut(&id).ok_or_else(|| unknown(&id.short()))?;
+        if container.is_alive() {
+            container.state = code.map_or(State::Lost, |code| State::Exited { code });
+            container.changed_ns = now_ns;
+        }
+        container.pid = None;
+        let endpoints = std::mem::take(&mut container.endpoints);
+        endpoints.iter().for_each(|endpoint| self.release(endpoint));
+        Ok(endpoints)
+    }
+
+    /// Forgets a container; its endpoints, if it has any left, are freed and returned within it.
+    ///
+    /// # Errors
+    /// `unknown_container`, `ambiguous`; `bad_state` if it runs and this is not `force`d.
+    pub fn remove_container(&mut self, word: &str, force: bool) -> Result<Container, Refused> {
+        let container = self.find_container(word)?;
+        let (id, name) = (container.id, &container.name);
+        if container.state == State::Running && !force {
+            let mend = match container.kind {
+                ContainerKind::Run => format!("'tapswitch stop {name}' first"),
+                ContainerKind::Plugged => format!("'tapswitch unplug {name}' instead"),
+            };
+            return Err(Refused::new(Kind::BadState, format!("container '{name}' is running: {mend}")));
+        }
+        let container = self.containers.remove(&id).ok_or_else(|| unknown(word))?;
+        container.endpoints.iter().for_each(|endpoint| self.release(endpoint));
+        Ok(container)
+    }
+
+    fn plan_container(&self, spec: &ContainerSpec, id: Id, now_ns: u64) -> Result<Container, Refused> {
+        let name = match &spec.name {
+            Some(name) => name.clone(),
+            None => generate(id.seed(), |name| self.containers.values().any(|other| other.name == name)),
+        };
+        self.check_container_name(&name, id)?;
+        let hostname = spec.hostname.clone().unwrap_or_else(|| id.short());
+        check_hostname(&hostname)?;
+        for (host, _) in &spec.extra_hosts {
+            check_hostname(host)?;
+        }
+        let mut endpoints = Vec::new();
+        for wish in &spec.networks {
+            endpoints.push(self.plan_endpoint(&name, id, &endpoints, wish)?);
+        }
+        Ok(Container {
+            id,
+            name,
+            hostname,
+            command: spec.command.clone(),
+            env: spec.env.clone(),
+            lab: spec.lab.clone(),
+            state: State::Created,
+            kind: spec.kind,
+            pid: None,
+            created_ns: now_ns,
+            changed_ns: now_ns,
+            extra_hosts: spec.extra_hosts.clone(),
+            endpoints,
+        })
+    }
+
+    fn check_container_name(&self, name: &str, id: Id) -> Result<(), Refused> {
+        check_name("container", name)?;
+        if matches!(name, "any" | "net") {
+            return Err(Refused::new(
+                Kind::BadName,
+                format!(
+                    "container name '{name}' means something else to 'tapswitch capture': choose another"
+                ),
+            ));
+        }
+        let same = self.containers.values().find(|other| other.name == name || other.id == id);
+        same.map_or(Ok(()), |same| {
+            Err(Refused::new(
+                Kind::NameTaken,
+                format!(
+                    "container '{name}' exists already (id {}): choose another name, or 'tapswitch rm {name}' first",
+                    same.id.short()
+                ),
+            ))
+        })
+    }
+}
+
+fn unknown(word: &str) -> Refused {
+    Refused::new(
+        Kind::UnknownContainer,
+        format!("container '{word}' is not known: 'tapswitch ps -a' lists them"),
+    )
+}

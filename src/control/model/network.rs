@@ -1,0 +1,336 @@
+//! Networks: one broadcast domain each, with its subnets and options.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{DEFAULT_NETWORK, Model};
+use crate::control::ipam::{self, Subnet, SubnetSpec};
+use crate::control::naming::check_name;
+use crate::control::options::{BRIDGE_NAME, NetworkOptions};
+use crate::control::{Id, Kind, Refused};
+
+/// How a network moves frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// A learning bridge inside the switch.
+    #[default]
+    Bridge,
+}
+
+impl Driver {
+    /// Docker's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+        }
+    }
+}
+
+/// A network as a user asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// Unique among networks.
+    pub name: String,
+    /// How it moves frames.
+    pub driver: Driver,
+    /// At most one IPv4 and one IPv6 subnet; without an IPv4 one, an automatic one is added.
+    pub subnets: Vec<SubnetSpec>,
+    /// Adds an automatic IPv6 subnet if none is given.
+    pub ipv6: bool,
+    /// Without a way out.
+    pub internal: bool,
+    /// Keys (full or short) and values; of the same option, the last one counts.
+    pub options: Vec<(String, String)>,
+    /// Free for the user.
+    pub labels: BTreeMap<String, String>,
+    /// The lab it came with, and goes with.
+    pub lab: Option<String>,
+}
+
+impl NetworkSpec {
+    /// A network with this name and every default.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+}
+
+/// A network that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Never used again once the network is gone.
+    pub id: Id,
+    /// Unique among networks.
+    pub name: String,
+    /// How it moves frames.
+    pub driver: Driver,
+    /// The IPv4 subnet first, then the IPv6 one if there is one.
+    pub subnets: Vec<Subnet>,
+    /// Without a way out.
+    pub internal: bool,
+    /// Its settings.
+    pub options: NetworkOptions,
+    /// Free for the user.
+    pub labels: BTreeMap<String, String>,
+    /// The lab it came with, and goes with.
+    pub lab: Option<String>,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_ns: u64,
+    /// The data plane's index of it: the lowest number that was free.
+    pub number: u32,
+}
+
+impl Network {
+    /// Its name for tools that want an interface: `docker0`, or `br-` and 12 digits.
+    pub fn bridge_name(&self) -> String {
+        self.options.bridge_name.clone().unwrap_or_else(|| format!("br-{}", self.id.short()))
+    }
+
+    /// Whether this is network `bridge`, which always exists and resolves no names.
+    pub fn is_default(&self) -> bool {
+        self.name == DEFAULT_NETWORK
+    }
+
+    /// Whether it has an IPv6 subnet.
+    pub fn has_ipv6(&self) -> bool {
+        self.subnets.iter().any(|subnet| subnet.prefix().addr().is_ipv6())
+    }
+
+    /// The subnet that holds `address`.
+    pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.prefix().contains(&address))
+    }
+}
+
+impl Model {
+    /// Makes a network. `host` lists the prefixes that automatic subnets stay clear of because the
+    /// host uses them.
+    ///
+    /// # Errors
+    /// `bad_name`, `name_taken`, `bad_option`, `bad_subnet`, `subnet_overlaps`, `pools_exhausted`.
+    pub fn create_network(
+        &mut self,
+        spec: &NetworkSpec,
+        id: Id,
+        now_ns: u64,
+        host: &[IpNet],
+    ) -> Result<&Network, Refused> {
+        let network = self.plan_network(spec, id, now_ns, host)?;
+        Ok(self.commit_network(network))
+    }
+
+    /// Removes a network that nobody is connected to.
+    ///
+    /// # Errors
+    /// `unknown_network`, `ambiguous`, `predefined`, `network_in_use`.
+    pub fn remove_network(&mut self, word: &str) -> Result<Network, Refused> {
+        let network = self.find_network(word)?;
+        let (id, name) = (network.id, &network.name);
+        if network.is_default() {
+            return Err(Refused::new(
+                Kind::Predefined,
+                format!(
+                    "network '{name}' always exists and cannot be removed: remove another, or stop the daemon"
+                ),
+            ));
+        }
+        let users: Vec<&str> =
+            self.endpoints(id).iter().map(|(container, _)| container.name.as_str()).collect();
+        if !users.is_empty() {
+            return Err(Refused::new(
+                Kind::NetworkInUse,
+                format!(
+                    "network '{name}' has active endpoints: disconnect or remove {} first",
+                    users.join(", ")
+                ),
+            ));
+        }
+        let unknown = || Refused::new(Kind::UnknownNetwork, format!("network '{word}' is not known"));
+        self.drop_network(id).ok_or_else(unknown)
+    }
+
+    /// Changes options while the network lives; all of them, or none.
+    ///
+    /// # Errors
+    /// `unknown_network`, `ambiguous`, `bad_option`.
+    pub fn set_options(&mut self, word: &str, options: &[(String, String)]) -> Result<&Network, Refused> {
+        let network = self.find_network(word)?;
+        let mut changed = network.options.clone();
+        for (key, value) in options {
+            changed.set(key, value)?;
+        }
+        if changed.bridge_name != network.options.bridge_name {
+            let name = &network.name;
+            return Err(Refused::new(
+                Kind::BadOption,
+                format!("option '{BRIDGE_NAME}' of network '{name}' is fixed when the network is created"),
+            ));
+        }
+        check_mtu(&network.name, &changed, network.has_ipv6())?;
+        let id = network.id;
+        let network = self.networks.get_mut(&id).map(|network| {
+            network.options = changed;
+            &*network
+        });
+        network.ok_or_else(|| Refused::new(Kind::UnknownNetwork, format!("network '{word}' is not known")))
+    }
+
+    /// Removes every network that nobody is connected to, but for `bridge`.
+    pub fn prune_networks(&mut self) -> Vec<Network> {
+        let unused: Vec<Id> = self.networks().into_iter().map(|network| network.id).collect();
+        unused.into_iter().filter_map(|id| self.remove_network(&id.to_string()).ok()).collect()
+    }
+
+    pub(super) fn plan_network(
+        &self,
+        spec: &NetworkSpec,
+        id: Id,
+        now_ns: u64,
+        host: &[IpNet],
+    ) -> Result<Network, Refused> {
+        self.check_network_name(&spec.name, id)?;
+        let mut options = NetworkOptions::default();
+        for (key, value) in &spec.options {
+            options.set(key, value)?;
+        }
+        let subnets = self.plan_subnets(spec, id, host)?;
+        let number = self.network_numbers.first_missing(0).and_then(|number| u32::try_from(number).ok());
+        let network = Network {
+            id,
+            name: spec.name.clone(),
+            driver: spec.driver,
+            subnets,
+            internal: spec.internal,
+            options,
+            labels: spec.labels.clone(),
+            lab: spec.lab.clone(),
+            created_ns: now_ns,
+            // Each network holds a subnet of its own, so that numbers cannot run out before subnets.
+            number: number.unwrap_or(u32::MAX),
+        };
+        check_mtu(&network.name, &network.options, network.has_ipv6())?;
+        self.check_bridge_name(&network)?;
+        Ok(network)
+    }
+
+    pub(super) fn commit_network(&mut self, network: Network) -> &Network {
+        self.network_numbers.insert(network.number.into());
+        self.networks.entry(network.id).or_insert(network)
+    }
+
+    fn drop_network(&mut self, id: Id) -> Option<Network> {
+        let network = self.networks.remove(&id)?;
+        self.network_numbers.remove(network.number.into());
+        Some(network)
+    }
+
+    fn check_network_name(&self, name: &str, id: Id) -> Result<(), Refused> {
+        check_name("network", name)?;
+        if matches!(name, "host" | "none" | "default" | "container" | "any") {
+            return Err(Refused::new(
+                Kind::BadName,
+                format!("network name '{name}' has a meaning of its own: choose another"),
+            ));
+        }
+        let same = self.networks.values().find(|network| network.name == name || network.id == id);
+        same.map_or(Ok(()), |same| {
+            Err(Refused::new(
+                Kind::NameTaken,
+                format!(
+                    "network '{name}' exists already (id {}): choose another name, or remove it first",
+                    same.id.short()
+                ),
+            ))
+        })
+    }
+
+    fn check_bridge_name(&self, network: &Network) -> Result<(), Refused> {
+        let name = network.bridge_name();
+        match self.networks.values().find(|other| other.bridge_name() == name) {
+            Some(other) => Err(Refused::new(
+                Kind::NameTaken,
+                format!(
+                    "bridge name '{name}' belongs to network '{}': choose another {BRIDGE_NAME}",
+                    other.name
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The subnets asked for, checked, and those that are added automatically.
+    fn plan_subnets(&self, spec: &NetworkSpec, id: Id, host: &[IpNet]) -> Result<Vec<Subnet>, Refused> {
+        let of =
+            |ipv4: bool| spec.subnets.iter().filter(move |subnet| subnet.prefix.addr().is_ipv4() == ipv4);
+        let name = &spec.name;
+        for (family, ipv4) in [("IPv4", true), ("IPv6", false)] {
+            if let Some(second) = of(ipv4).nth(1) {
+                return Err(Refused::new(
+                    Kind::BadSubnet,
+                    format!(
+                        "network '{name}' is given a second {family} subnet, {}: give one",
+                        second.prefix
+                    ),
+                ));
+            }
+        }
+        for subnet in &spec.subnets {
+            self.check_overlap(name, subnet.prefix)?;
+        }
+        let theirs = self.networks.values().flat_map(|network| network.subnets.iter().map(Subnet::prefix));
+        let own = spec.subnets.iter().map(|subnet| subnet.prefix);
+        let used: Vec<IpNet> = host.iter().copied().chain(theirs).chain(own).collect();
+        let exhausted = || {
+            Refused::new(
+                Kind::PoolsExhausted,
+                format!("no automatic subnet is free for network '{name}': give one with --subnet"),
+            )
+        };
+        let automatic = |pool: Option<IpNet>| Subnet::new(&SubnetSpec::from(pool.ok_or_else(exhausted)?));
+        let four = match of(true).next() {
+            Some(given) => Subnet::new(given),
+            None => automatic(ipam::automatic_ipv4(&used)),
+        };
+        let six = match of(false).next() {
+            Some(given) => Some(Subnet::new(given)?),
+            None if spec.ipv6 => Some(automatic(ipam::automatic_ipv6(id, &used))?),
+            None => None,
+        };
+        Ok(std::iter::once(four?).chain(six).collect())
+    }
+
+    fn check_overlap(&self, name: &str, prefix: IpNet) -> Result<(), Refused> {
+        let pairs = self
+            .networks
+            .values()
+            .flat_map(|other| other.subnets.iter().map(move |subnet| (other, subnet.prefix())));
+        match pairs.into_iter().find(|(_, theirs)| ipam::overlap(prefix, *theirs)) {
+            Some((other, theirs)) => Err(Refused::new(
+                Kind::SubnetOverlaps,
+                format!(
+                    "subnet {prefix} of network '{name}' overlaps {theirs} of network '{}': choose another subnet",
+                    other.name
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// IPv6 needs an MTU of 1280 bytes (RFC 8200 §5); below, the kernel takes it off the interface.
+fn check_mtu(name: &str, options: &NetworkOptions, ipv6: bool) -> Result<(), Refused> {
+    if ipv6 && options.mtu < 1280 {
+        return Err(Refused::new(
+            Kind::BadOption,
+            format!(
+                "option 'mtu' of network '{name}' cannot be '{}': with IPv6 it takes 1280 to 65521 bytes",
+                options.mtu
+            ),
+        ));
+    }
+    Ok(())
+}

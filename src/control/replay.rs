@@ -1,0 +1,352 @@
+//! Replay: a capture through the pipeline of a lab, in virtual time.
+//!
+//! Theory of operation. The lab is built in a model and a switch of its own, with fixed ids and a
+//! fixed seed. Time is the records' own, counted from the first; it never runs backwards. A record
+//! enters at one port: the one the user names, or the one whose endpoint has the frame's source
+//! address, or the one the record's interface names. What leaves comes back as records again. So
+//! the same lab and capture give the same records on any machine.
+//!
+//! Sightings of frames on their way out, and of drops, are what a switch made of frames that the
+//! capture also holds as they came in: they are not fed again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::compile;
+use super::lab::Lab;
+use super::model::{Container, Endpoint};
+use super::{Id, Kind, Model, Refused};
+use crate::capture::record::{Point, Record};
+use crate::dataplane::{Counters, DropReason, Egress, Frame, Instant, PortId, Switch, Verdict};
+use crate::wire::{MacAddr, Offload};
+
+/// A lab's pipeline, fed from a capture.
+pub struct Replay {
+    model: Model,
+    switch: Switch,
+    names: BTreeMap<PortId, Arc<str>>,
+    /// Whose address is whose; none where several networks have it.
+    owners: BTreeMap<MacAddr, Option<PortId>>,
+    /// Where every frame enters, if the user says so.
+    at: Option<PortId>,
+    start_ns: Option<u64>,
+    now: Instant,
+    frame: Frame,
+    summary: Summary,
+}
+
+/// What became of a capture's records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Records that were read.
+    pub records: u64,
+    /// Frames that went to the one port behind which their destination lies.
+    pub forwarded: u64,
+    /// Frames that went to several ports.
+    pub flooded: u64,
+    /// Frames that were dropped, by [`DropReason::index`].
+    pub dropped: [u64; DropReason::COUNT],
+    /// Records of frames on their way out, or dropped: not fed.
+    pub skipped: u64,
+    /// Records that belong to no port of the lab: not fed.
+    pub unplaced: u64,
+}
+
+impl Replay {
+    /// The pipeline of a lab. Every frame enters `at` a port (a name as [`Model::find_port`] takes
+    /// it), or each at its own.
+    ///
+    /// # Errors
+    /// [`Refused`] when the lab has no such port, or contradicts itself.
+    pub fn new(lab: &Lab, at: Option<&str>) -> Result<Self, Refused> {
+        let model = model_of(lab)?;
+        let at = at.map(|port| model.find_port(port).map(|(_, endpoint)| PortId(endpoint.port)));
+        let mut switch = Switch::new(0);
+        for change in compile::changes(&model) {
+            switch
+                .apply(Instant(0), change)
+                .map_err(|rejected| Refused::new(Kind::System, rejected.to_string()))?;
+        }
+        let name = |(container, endpoint): (&Container, &Endpoint)| {
+            (PortId(endpoint.port), container.port_name(endpoint).into())
+        };
+        let mut owners = BTreeMap::new();
+        for (_, endpoint) in endpoints(&model) {
+            let port = Some(PortId(endpoint.port));
+            owners.entry(endpoint.mac).and_modify(|owner| *owner = None).or_insert(port);
+        }
+        Ok(Self {
+            owners,
+            names: endpoints(&model).map(name).collect(),
+            at: at.transpose()?,
+            start_ns: None,
+            now: Instant(0),
+            frame: Frame::new(),
+            summary: Summary::default(),
+            model,
+            switch,
+        })
+    }
+
+    /// Feeds one record and appends to `out` a record for each frame that is sent, or for the drop.
+    pub fn feed(&mut self, record: &Record, out: &mut Vec<Record>) {
+        let index = self.summary.records;
+        self.summary.records += 1;
+        if matches!(record.point, Some(Point::Out | Point::Drop)) {
+            self.summary.skipped += 1;
+            return;
+        }
+        let Some(from) = self.place(record) else {
+            self.summary.unplaced += 1;
+            return;
+        };
+        self.advance(record.time_ns);
+        self.frame.set(&record.data, Offload::NONE);
+        let seen = |port: PortId, point, comment, data: &[u8]| Record {
+            time_ns: record.time_ns,
+            interface: self.names.get(&port).cloned().unwrap_or_default(),
+            point: Some(point),
+            wire_len: record.wire_len,
+            packet_id: Some(index),
+            comment,
+            data: data.to_vec(),
+        };
+        let mut egress = Collect(|to, frame: &Frame| out.push(seen(to, Point::Out, None, frame.bytes())));
+        let verdict = self.switch.input(self.now, from, &self.frame, &mut egress, &mut ());
+        match verdict {
+            Verdict::ToPort(_) => self.summary.forwarded += 1,
+            Verdict::Flood(_) => self.summary.flooded += 1,
+            Verdict::Drop(reason) => {
+                let why = Some(reason.name().to_owned());
+                out.push(seen(from, Point::Drop, why, &record.data));
+                self.summary.dropped[reason.index()] += 1; // Indexed by all reasons there are.
+            }
+        }
+    }
+
+    /// What has become of the records so far.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// The ports with their names and counters, in the order of their numbers.
+    pub fn ports(&self) -> impl Iterator<Item = (&str, &Counters)> {
+        let counters = |port: PortId| self.switch.port(port).map(|port| &port.counters);
+        self.names.iter().filter_map(move |(port, name)| Some((&**name, counters(*port)?)))
+    }
+
+    /// The port where a record enters, if one can be told.
+    fn place(&self, record: &Record) -> Option<PortId> {
+        let by_source = || {
+            let source = record.data.get(6..12)?.try_into().ok().map(MacAddr)?;
+            *self.owners.get(&source)?
+        };
+        let by_interface = || {
+            let found = self.model.find_port(&record.interface).ok();
+            found.map(|(_, endpoint)| PortId(endpoint.port))
+        };
+        self.at.or_else(by_source).or_else(by_interface)
+    }
+
+    /// Lets time pass until a record's.
+    fn advance(&mut self, time_ns: u64) {
+        let start = *self.start_ns.get_or_insert(time_ns);
+        let now = self.now.max(Instant(time_ns.saturating_sub(start)));
+        while let Some(due) = self.switch.poll_timeout().filter(|due| *due <= now) {
+            self.switch.handle_timeout(due);
+        }
+        self.now = now;
+    }
+}
+
+/// Hands each frame that is sent to a closure.
+struct Collect<F>(F);
+
+impl<F: FnMut(PortId, &Frame)> Egress for Collect<F> {
+    fn send(&mut self, to: PortId, frame: &Frame) {
+        (self.0)(to, frame);
+    }
+}
+
+/// The model of a lab alone, with ids that are the same each time.
+pub(crate) fn model_of(lab: &Lab) -> Result<Model, Refused> {
+    let given = lab.given_subnets();
+    let mut ids = (0_u64..).map(|number| {
+        let mut bytes = [0; 32];
+        bytes.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, of_number)| *byte = of_number);
+        Id::new([0; 32]).derive(Id::new(bytes))
+    });
+    let mut next = || ids.next().unwrap_or(Id::new([0; 32])); // Numbers do not run out.
+    let mut model = Model::new(next(), 0, &given)?;
+    for network in &lab.networks {
+        model.create_network(network, next(), 0, &given)?;
+    }
+    for container in &lab.containers {
+        model.create_container(container, next(), 0)?;
+    }
+    Ok(model)
+}
+
+fn endpoints(model: &Model) -> impl Iterator<Item = (&Container, &Endpoint)> {
+    model
+        .containers()
+        .into_iter()
+        .flat_map(|container| container.endpoints.iter().map(move |endpoint| (container, endpoint)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::file::{PcapngWriter, Reader};
+    use crate::control::lab::DEMO;
+    use crate::control::show::{ReplayRow, replay_rows, replay_table};
+
+    const SECOND: u64 = 1_000_000_000;
+    const ALL: [u8; 6] = [0xff; 6];
+
+    fn demo() -> Lab {
+        Lab::parse("demo", "demo.toml", DEMO).unwrap()
+    }
+
+    /// The address of the endpoint with IPv4 address 172.NETWORK.0.HOST.
+    fn mac(network: u8, host: u8) -> [u8; 6] {
+        [0x02, 0x42, 172, network, 0, host]
+    }
+
+    fn record(at: u64, source: [u8; 6], destination: [u8; 6]) -> Record {
+        let mut data = [destination, source].concat();
+        data.extend([0x88, 0xb5]);
+        data.resize(60, at as u8);
+        Record {
+            time_ns: 1_700_000_000 * SECOND + at * SECOND,
+            interface: "".into(),
+            point: None,
+            wire_len: 60,
+            packet_id: None,
+            comment: None,
+            data,
+        }
+    }
+
+    /// Where the records went: input, port, and the reason of a drop.
+    fn run(replay: &mut Replay, records: &[Record]) -> Vec<(u64, String, Option<String>)> {
+        let mut out = Vec::new();
+        records.iter().for_each(|record| replay.feed(record, &mut out));
+        let shown = |it: &Record| (it.packet_id.unwrap(), it.interface.to_string(), it.comment.clone());
+        out.iter().map(shown).collect()
+    }
+
+    fn to(index: u64, port: &str) -> (u64, String, Option<String>) {
+        (index, port.to_owned(), None)
+    }
+
+    #[test]
+    fn two_networks_stay_apart_and_learn() {
+        let (alice, bob, carol) = (mac(19, 2), mac(19, 3), mac(20, 2));
+        let records = [
+            record(0, alice, ALL),
+            record(1, bob, alice),
+            record(2, alice, bob),
+            record(3, carol, alice),
+            record(4, alice, alice),
+        ];
+        let mut replay = Replay::new(&demo(), None).unwrap();
+        let same = (4, "alice".to_owned(), Some("same_port".to_owned()));
+        let expected = [to(0, "bob"), to(1, "alice"), to(2, "bob"), to(3, "dave"), same];
+        assert_eq!(run(&mut replay, &records), expected);
+        let summary = replay.summary();
+        assert_eq!((summary.records, summary.forwarded, summary.flooded), (5, 2, 2));
+    }
+
+    #[test]
+    fn what_was_learned_ages_in_the_captures_time() {
+        let (alice, bob) = (mac(19, 2), mac(19, 3));
+        let mut replay = Replay::new(&demo(), None).unwrap();
+        run(&mut replay, &[record(0, alice, ALL), record(299, bob, alice)]);
+        assert_eq!((replay.summary().forwarded, replay.summary().flooded), (1, 1));
+        run(&mut replay, &[record(700, bob, alice), record(300, bob, alice)]);
+        assert_eq!((replay.summary().forwarded, replay.summary().flooded), (1, 3));
+    }
+
+    #[test]
+    fn a_record_enters_where_it_belongs() {
+        let stranger = [2, 0, 0, 0, 0, 9];
+        let named = |interface: &str, point| Record {
+            interface: interface.into(),
+            point,
+            ..record(0, stranger, ALL)
+        };
+        let records = [
+            named("carol", Some(Point::In)),
+            named("carol", Some(Point::Out)),
+            named("carol", Some(Point::Drop)),
+            named("nobody", None),
+        ];
+        let mut replay = Replay::new(&demo(), None).unwrap();
+        assert_eq!(run(&mut replay, &records), [to(0, "dave")]);
+        assert_eq!((replay.summary().skipped, replay.summary().unplaced), (2, 1));
+        let mut replay = Replay::new(&demo(), Some("bob:eth0")).unwrap();
+        assert_eq!(run(&mut replay, &records), [to(0, "alice"), to(3, "alice")]);
+    }
+
+    #[test]
+    fn the_same_address_on_two_networks_is_told_by_the_interface() {
+        let text = "[network.a]\n[network.b]\n\
+            [container.x]\nnetworks = [\"a\", \"b\"]\n\
+            [container.y]\nnetworks = [\"a\", \"b\"]\n";
+        let mut lab = Lab::parse("twice", "twice.toml", text).unwrap();
+        lab.containers[0].networks.iter_mut().for_each(|it| it.mac = Some(MacAddr([2, 0, 0, 0, 0, 1])));
+        let frame = record(0, [2, 0, 0, 0, 0, 1], ALL);
+        let named = Record { interface: "x:eth1".into(), ..frame.clone() };
+        let mut replay = Replay::new(&lab, None).unwrap();
+        assert_eq!(run(&mut replay, &[frame, named]), [to(1, "y:eth1")]);
+        assert_eq!(replay.summary().unplaced, 1);
+    }
+
+    #[test]
+    fn two_runs_give_the_same_bytes() {
+        let capture = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/captures/http.pcap")).unwrap();
+        let run = || {
+            let mut reader = Reader::open(&capture[..]).unwrap();
+            let mut replay = Replay::new(&demo(), Some("alice")).unwrap();
+            let (mut bytes, mut out) = (Vec::new(), Vec::new());
+            while let Some(record) = reader.next_record().unwrap() {
+                replay.feed(&record, &mut out);
+            }
+            let mut writer = PcapngWriter::new(&mut bytes, 0).unwrap();
+            out.iter().for_each(|record| writer.write(record).unwrap());
+            writer.finish(0, 0).unwrap();
+            (bytes, replay_table(&replay_rows(&replay)))
+        };
+        let (bytes, table) = run();
+        assert_eq!((bytes.clone(), table.clone()), run());
+        assert!(bytes.len() > 1000, "{table}");
+    }
+
+    #[test]
+    fn an_unknown_port_is_refused() {
+        let refused = Replay::new(&demo(), Some("alise")).err().map(|refused| refused.message);
+        let expected = "container 'alise' is not known: did you mean 'alice'?";
+        assert_eq!(refused.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn the_table_shows_outcomes_and_ports() {
+        let mut replay = Replay::new(&demo(), None).unwrap();
+        run(&mut replay, &[record(0, mac(19, 2), ALL), record(1, mac(19, 2), [1, 0x80, 0xc2, 0, 0, 0])]);
+        let rows = replay_rows(&replay);
+        let expected = "\
+OUTCOME      RECORDS   MEANING
+flooded      1         To every other port of the network.
+link_local   1         01:80:c2:00:00:00–0f never cross a bridge (IEEE 802.1Q table 8-1).
+
+PORT    RX FRAMES   RX BYTES   TX FRAMES   TX BYTES   DROPS
+alice   2           120        0           0          1
+bob     0           0          1           60         0
+carol   0           0          0           0          0
+dave    0           0          0           0          0
+";
+        assert_eq!(replay_table(&rows), expected);
+        assert!(matches!(rows[0], ReplayRow::Outcome { outcome: "flooded", records: 1, .. }));
+    }
+}

@@ -1,0 +1,305 @@
+//! What a client may ask of the daemon, and what it is answered.
+//!
+//! A request is an [`Envelope`] in JSON; descriptors come along where a variant says so.
+//! The answer is `{"ok": …}` or `{"error": {"kind": …, "message": …}}`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{ContainerSpec, EndpointSpec, NetworkSpec};
+use super::{Id, Refused};
+use crate::capture::filter::Program;
+use crate::wire::MacAddr;
+
+/// The protocol's version; client and daemon must agree.
+pub const VERSION: u32 = 1;
+
+/// A request with the version of who sends it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`VERSION`] of the client.
+    pub version: u32,
+    /// What it asks.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// Everything that can be asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// Who are you? Answer: [`Status`].
+    Status,
+    /// End yourself and every container.
+    Shutdown,
+    /// Create a network. Answer: its id.
+    NetworkCreate {
+        /// What it should be.
+        spec: NetworkSpec,
+    },
+    /// Remove a network. Answer: its name.
+    NetworkRemove {
+        /// Name or id.
+        name: String,
+    },
+    /// Remove every network that nobody is on. Answer: their names.
+    NetworkPrune,
+    /// Change options of a network.
+    NetworkSet {
+        /// Name or id.
+        name: String,
+        /// Keys and values, as with `-o`.
+        options: Vec<(String, String)>,
+    },
+    /// All networks. Answer: rows.
+    NetworkList,
+    /// Networks in full. Answer: what Docker prints.
+    NetworkInspect {
+        /// Names or ids.
+        names: Vec<String>,
+    },
+    /// Put a running container on one more network. Descriptors: an opened `/dev/net/tun`
+    /// and a `NETLINK_ROUTE` socket, both from inside it.
+    Connect {
+        /// Name or id of the container.
+        container: String,
+        /// How it joins.
+        endpoint: EndpointSpec,
+    },
+    /// Take a container off a network.
+    Disconnect {
+        /// Name or id of the container.
+        container: String,
+        /// Name or id of the network.
+        network: String,
+    },
+    /// Reserve names and addresses for a container. The asking connection becomes its supervisor's:
+    /// the container ends with it. Answer: [`Created`].
+    ContainerCreate {
+        /// What it should be.
+        spec: ContainerSpec,
+        /// Forget it when it ends.
+        auto_remove: bool,
+    },
+    /// From the supervisor: the container's init waits in its namespaces, connect it. Descriptors:
+    /// pidfd, `NETLINK_ROUTE` socket, and one opened `/dev/net/tun` for each endpoint.
+    ContainerStart {
+        /// From [`Created`].
+        id: Id,
+        /// Its init, as the daemon's pid namespace numbers it.
+        pid: u32,
+    },
+    /// From the supervisor: the container has ended.
+    ContainerExited {
+        /// From [`Created`].
+        id: Id,
+        /// Exit code, or 128 + signal.
+        code: i32,
+    },
+    /// Send a signal to a container's init.
+    ContainerSignal {
+        /// Name or id.
+        name: String,
+        /// Signal number.
+        signal: i32,
+    },
+    /// Answered when the container has ended: its exit code, or null when nobody knows it.
+    ContainerWait {
+        /// Name or id.
+        name: String,
+    },
+    /// Forget a container that has ended.
+    ContainerRemove {
+        /// Name or id.
+        name: String,
+        /// Kill it first if it runs.
+        force: bool,
+    },
+    /// What `exec`, `logs` and `start` need to know. Answer: [`ContainerFacts`].
+    ContainerFind {
+        /// Name or id.
+        name: String,
+    },
+    /// All containers. Answer: rows.
+    ContainerList {
+        /// Those that have ended, too.
+        all: bool,
+    },
+    /// Containers in full. Answer: what Docker prints.
+    ContainerInspect {
+        /// Names or ids.
+        names: Vec<String>,
+    },
+    /// Serve a namespace of somebody else's. Descriptors: an opened `/dev/net/tun`, a
+    /// `NETLINK_ROUTE` socket where that device will live, then a pidfd (`pid` set) or,
+    /// for a device made outside, the namespace it goes to and a `NETLINK_ROUTE` socket there.
+    Plug {
+        /// What the container is to be called.
+        name: String,
+        /// How it joins.
+        endpoint: EndpointSpec,
+        /// The process whose end ends it.
+        pid: Option<u32>,
+        /// The device was opened in a nursery namespace and moves to where the third descriptor says.
+        nursery: bool,
+        /// Give the interface its addresses.
+        configure: bool,
+    },
+    /// Stop serving a plugged namespace, or one of its networks.
+    Unplug {
+        /// Name or id of the container.
+        name: String,
+        /// Only this network.
+        network: Option<String>,
+    },
+    /// Names of what a lab brought up. Answer: [`LabMembers`].
+    LabMembers {
+        /// The lab's name; none for all labs.
+        lab: Option<String>,
+    },
+    /// Ports with their counters. Answer: rows.
+    ShowPorts,
+    /// Learned and static addresses. Answer: rows.
+    ShowFdb,
+    /// Dropped frames by reason. Answer: rows.
+    ShowDrops,
+    /// Networks, containers, ports, addresses. Answer: text.
+    ShowTopology {
+        /// As Graphviz input.
+        dot: bool,
+    },
+    /// Add a static fdb entry.
+    FdbAdd {
+        /// Name or id.
+        network: String,
+        /// The address.
+        mac: MacAddr,
+        /// The port's name or alias.
+        port: String,
+    },
+    /// Remove an fdb entry.
+    FdbRemove {
+        /// Name or id.
+        network: String,
+        /// The address.
+        mac: MacAddr,
+    },
+    /// Set a port's administrative state.
+    PortSet {
+        /// The port's name or alias.
+        port: String,
+        /// Up or down.
+        up: bool,
+    },
+    /// Start a capture, in pcapng, into the pipe or socket that comes along; it ends with the
+    /// asking connection, or with [`Request::CaptureStop`] on it.
+    CaptureStart {
+        /// Ports, containers, `net:NAME`, or `any`.
+        interfaces: Vec<String>,
+        /// The frames wanted.
+        filter: Program,
+        /// Bytes kept of each frame.
+        snaplen: u32,
+        /// Show drops on ports and networks, too.
+        drops: bool,
+    },
+    /// End the connection's capture. Answer: what it came to.
+    CaptureStop,
+}
+
+/// Answer to [`Request::Status`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The I/O engine of its loop.
+    pub engine: String,
+    /// Whether its TAPs carry super-frames.
+    pub offload: bool,
+    /// Networks there are.
+    pub networks: usize,
+    /// Containers that run.
+    pub containers: usize,
+    /// Ports of the switch.
+    pub ports: usize,
+    /// Captures that run.
+    pub captures: usize,
+    /// The control socket.
+    pub socket: PathBuf,
+}
+
+/// Answer to [`Request::ContainerCreate`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Created {
+    /// Its id.
+    pub id: Id,
+    /// Its name, given or made up.
+    pub name: String,
+    /// Its hostname.
+    pub hostname: String,
+    /// Where its `hosts`, `hostname`, `resolv.conf`, `nsswitch.conf` lie, and its log.
+    pub directory: PathBuf,
+    /// How many `/dev/net/tun` to open inside.
+    pub taps: usize,
+    /// Whether any of its networks has IPv6.
+    pub ipv6: bool,
+    /// Whether the TAPs shall carry super-frames; if not, they are made through tun-tap.
+    pub offload: bool,
+}
+
+/// Answer to [`Request::ContainerFind`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ContainerFacts {
+    /// Its id.
+    pub id: Id,
+    /// Its name.
+    pub name: String,
+    /// Its hostname.
+    pub hostname: String,
+    /// Its init, while it runs.
+    pub pid: Option<u32>,
+    /// Where its files and log lie.
+    pub directory: PathBuf,
+    /// Whether its TAPs carry super-frames.
+    pub offload: bool,
+    /// What it was made of.
+    pub spec: ContainerSpec,
+}
+
+/// Answer to [`Request::LabMembers`].
+#[derive(Debug, Serialize, Deserialize, Default)]
+pub struct LabMembers {
+    /// Containers by name.
+    pub containers: Vec<String>,
+    /// Networks by name.
+    pub networks: Vec<String>,
+}
+
+/// Where a container has been connected. Answer to [`Request::Connect`] and [`Request::Plug`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Joined {
+    /// The container's name.
+    pub name: String,
+    /// The interface inside.
+    pub ifname: String,
+    /// Its address.
+    pub mac: MacAddr,
+    /// Its IP addresses, with prefix lengths.
+    pub addresses: Vec<ipnet::IpNet>,
+    /// The names that reach it, for those who cannot be given an /etc/hosts.
+    pub hosts: Vec<(String, IpAddr)>,
+}
+
+/// A reply, as it crosses the socket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Done, and the answer.
+    Ok(serde_json::Value),
+    /// Refused or failed.
+    Error(Refused),
+}
