@@ -1,0 +1,111 @@
+//! What a port's frames come from and go to.
+
+use std::os::fd::RawFd;
+
+use crate::dataplane::{DropReason, Frame};
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// A frame.
+    Frame,
+    /// Nothing; there will be an edge when there is something.
+    Empty,
+}
+
+/// Why a device did not take or give a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// The interface is down inside (EIO).
+    #[error("the interface is down")]
+    LinkDown,
+    /// The interface was deleted (EBADFD).
+    #[error("the interface was deleted")]
+    Lost,
+    /// The kernel takes no more now (EAGAIN, ENOBUFS, ENOMEM).
+    #[error("the kernel takes no more frames")]
+    Full,
+    /// The kernel refused this frame (EINVAL).
+    #[error("the kernel refused the frame")]
+    Refused,
+}
+
+impl DeviceError {
+    /// Under which reason a frame that could not be sent is counted.
+    pub const fn drop_reason(self) -> DropReason {
+        match self {
+            Self::LinkDown => DropReason::EgressDown,
+            Self::Lost => DropReason::EgressLost,
+            Self::Full => DropReason::EgressFull,
+            Self::Refused => DropReason::EgressRefused,
+        }
+    }
+}
+
+/// A device: reads and writes whole frames and never blocks.
+pub trait Device: Send {
+    /// The descriptor to poll for frames to read, if there is one.
+    fn descriptor(&self) -> Option<RawFd>;
+
+    /// Reads the next frame.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`] when there will be no more.
+    fn recv(&mut self, frame: &mut Frame) -> Result<Received, DeviceError>;
+
+    /// Writes a frame. Its bytes stay as they are; the room before them may be used.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; the frame is dropped then.
+    fn send(&mut self, frame: &mut Frame) -> Result<(), DeviceError>;
+}
+
+/// Devices without an interface, for tests: a pair, where one reads what the other writes.
+#[cfg(test)]
+pub(crate) mod memory {
+    use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+    use nix::errno::Errno;
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+
+    use super::{Device, DeviceError, Received};
+    use crate::dataplane::Frame;
+
+    /// One end of a socket pair that keeps messages apart; frames travel with their offload state.
+    pub(crate) struct MemoryDevice(OwnedFd);
+
+    /// Both ends. Dropping one deletes the other's interface, so to speak.
+    pub(crate) fn pair() -> (MemoryDevice, MemoryDevice) {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        (MemoryDevice(a), MemoryDevice(b))
+    }
+
+    impl Device for MemoryDevice {
+        fn descriptor(&self) -> Option<RawFd> {
+            Some(self.0.as_raw_fd())
+        }
+
+        fn recv(&mut self, frame: &mut Frame) -> Result<Received, DeviceError> {
+            match nix::unistd::read(&self.0, frame.space_with_header()) {
+                Ok(0) | Err(Errno::ECONNRESET) => Err(DeviceError::Lost),
+                Ok(len) => {
+                    frame.filled_with_header(len);
+                    Ok(Received::Frame)
+                }
+                Err(error) => {
+                    assert_eq!(error, Errno::EAGAIN);
+                    Ok(Received::Empty)
+                }
+            }
+        }
+
+        fn send(&mut self, frame: &mut Frame) -> Result<(), DeviceError> {
+            let sent = send(self.0.as_raw_fd(), frame.bytes_with_header(), MsgFlags::MSG_NOSIGNAL);
+            sent.map(drop).map_err(|error| match error == Errno::EAGAIN {
+                true => DeviceError::Full,
+                false => DeviceError::Lost,
+            })
+        }
+    }
+}

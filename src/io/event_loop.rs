@@ -1,0 +1,399 @@
+//! The switch loop: one thread, one poll set, one [`Switch`].
+//!
+//! Theory of operation. mio reports edges: a port is ready until a read says it is
+//! empty, and until then it stands in a queue of our own. Each turn of the loop polls
+//! (without waiting while ports are ready), runs the control plane's requests, and
+//! serves every ready port once: read a burst, put each frame through the switch, write
+//! what came out. A burst is bounded in frames and bytes, so that a port that floods
+//! waits its turn like the others.
+//!
+//! Control requests are closures: [`Handle::call`] sends one over a channel, wakes the
+//! loop, and waits for its answer; it runs between two bursts. The one timer is a timerfd
+//! in the poll set (a poll timeout would round up to a millisecond), armed for
+//! [`Switch::poll_timeout`] whenever that changes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::capture::{Captures, Point};
+use super::courtesy::Courtesy;
+use super::device::{Device, DeviceError, Received};
+use crate::dataplane::table::Table;
+use crate::dataplane::{Change, DropReason, Egress, Frame, Instant, PortId, Rejected, Switch, Verdict};
+
+/// Frames read from a port in one turn: what the others wait for while one port floods (8 small
+/// frames take about 30 us), and enough to share the price of a poll.
+const BURST_FRAMES: usize = 8;
+/// Bytes after which a turn's reading ends early: super-frames should still be in the cache when written.
+const BURST_BYTES: usize = 512 * 1024;
+
+const WAKE: Token = Token(usize::MAX);
+const TIMER: Token = Token(usize::MAX - 1);
+
+/// A request of the control plane.
+type Work = Box<dyn FnOnce(&mut EventLoop) + Send>;
+
+/// What the loop tells the control plane unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The interface behind a port was deleted; the port has no device any more.
+    PortLost(PortId),
+}
+
+/// The loop's state.
+pub struct EventLoop {
+    /// The switch it drives.
+    pub switch: Switch,
+    /// The captures that are running.
+    pub captures: Captures,
+    devices: Table<Attached>,
+    poll: Poll,
+    timer: TimerFd,
+    armed: Option<Instant>,
+    work: Receiver<Work>,
+    notify: Box<dyn FnMut(Event) + Send>,
+    ready: VecDeque<PortId>,
+    burst: Vec<Frame>,
+    outbox: Outbox,
+    clock: Clock,
+    courtesy: Courtesy,
+    stopping: bool,
+}
+
+/// A port's device.
+struct Attached {
+    device: Box<dyn Device>,
+    /// Whether it stands in the ready queue.
+    queued: bool,
+}
+
+/// Collects what one burst sends: which frame of the burst, by which port.
+#[derive(Default)]
+struct Outbox {
+    current: usize,
+    sends: Vec<(usize, PortId)>,
+}
+
+impl Egress for Outbox {
+    #[inline]
+    fn send(&mut self, to: PortId, _: &Frame) {
+        self.sends.push((self.current, to));
+    }
+}
+
+/// The monotonic clock as the switch counts it, and the wall clock for captures.
+struct Clock(std::time::Instant);
+
+impl Clock {
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn wall_ns() -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The control plane's way into the loop.
+#[derive(Clone)]
+pub struct Handle {
+    work: Sender<Work>,
+    waker: Arc<Waker>,
+}
+
+/// The loop's thread has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the switch loop has ended")]
+pub struct LoopEnded;
+
+impl Handle {
+    /// Runs `request` in the loop, between two bursts, and returns its answer.
+    ///
+    /// # Errors
+    /// [`LoopEnded`] when there is no loop any more.
+    pub fn call<R: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut EventLoop) -> R + Send + 'static,
+    ) -> Result<R, LoopEnded> {
+        let (answer, answered) = bounded(1);
+        let work: Work = Box::new(move |inner| {
+            // The asker waits for the answer; if it went away, nobody wants it.
+            let _ = answer.send(request(inner));
+        });
+        self.work.send(work).map_err(|_| LoopEnded)?;
+        self.waker.wake().map_err(|_| LoopEnded)?;
+        answered.recv().map_err(|_| LoopEnded)
+    }
+}
+
+impl EventLoop {
+    /// A loop around an empty switch. `notify` is called in the loop's thread and must not block.
+    ///
+    /// # Errors
+    /// What epoll, eventfd or timerfd refuse.
+    pub fn new(switch: Switch, notify: Box<dyn FnMut(Event) + Send>) -> io::Result<(Self, Handle)> {
+        let poll = Poll::new()?;
+        let timer =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        let descriptor = timer.as_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&descriptor), TIMER, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (sender, work) = bounded(64);
+        let inner = Self {
+            switch,
+            captures: Captures::default(),
+            devices: Table::default(),
+            poll,
+            timer,
+            armed: None,
+            work,
+            notify,
+            ready: VecDeque::new(),
+            burst: (0..BURST_FRAMES).map(|_| Frame::new()).collect(),
+            outbox: Outbox::default(),
+            clock: Clock(std::time::Instant::now()),
+            courtesy: Courtesy::default(),
+            stopping: false,
+        };
+        Ok((inner, Handle { work: sender, waker }))
+    }
+
+    /// Runs until [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// What epoll refuses; nothing that a container does.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        while !self.stopping {
+            let wait = if self.ready.is_empty() { None } else { Some(Duration::ZERO) };
+            match self.poll.poll(&mut events, wait) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            for event in &events {
+                match event.token() {
+                    WAKE => self.run_requests(),
+                    TIMER => self.handle_timer(),
+                    Token(port) => self.mark_ready(PortId(port as u32)),
+                }
+            }
+            for _ in 0..self.ready.len() {
+                if let Some(port) = self.ready.pop_front() {
+                    self.serve(port);
+                }
+            }
+            self.arm_timer()?;
+            if !self.ready.is_empty() {
+                self.be_courteous();
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody sends faster than we can switch: others may want the CPU.
+    fn be_courteous(&mut self) {
+        if self.courtesy.is_due(self.clock.now()) {
+            std::thread::yield_now();
+            self.courtesy.given(self.clock.now());
+        }
+    }
+
+    /// Ends the loop after this turn.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// The loop's time.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Changes the switch's configuration, now.
+    ///
+    /// # Errors
+    /// As [`Switch::apply`].
+    pub fn apply(&mut self, change: Change) -> Result<(), Rejected> {
+        let now = self.clock.now();
+        self.switch.apply(now, change)
+    }
+
+    /// Gives a port its device. `name` is what captures call it.
+    ///
+    /// # Errors
+    /// What epoll refuses, a full table of descriptors for one.
+    pub fn attach(&mut self, port: PortId, device: Box<dyn Device>, name: &str) -> io::Result<()> {
+        if let Some(descriptor) = device.descriptor() {
+            let token = Token(port.0 as usize);
+            self.poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+        }
+        self.captures.name_port(port, name);
+        self.devices.insert(port.0, Attached { device, queued: false });
+        // Frames may have come before the registration.
+        self.mark_ready(port);
+        Ok(())
+    }
+
+    /// Takes a port's device away and closes it.
+    pub fn detach(&mut self, port: PortId) {
+        // Another port of this number would otherwise stand in the queue twice.
+        self.ready.retain(|ready| *ready != port);
+        if let Some(attached) = self.devices.remove(port.0)
+            && let Some(descriptor) = attached.device.descriptor()
+        {
+            // Closing takes it out of the poll set anyway, unless somebody else holds it too.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+        }
+    }
+
+    /// Whether a port still has its device.
+    pub fn is_attached(&self, port: PortId) -> bool {
+        self.devices.get(port.0).is_some()
+    }
+
+    fn run_requests(&mut self) {
+        while let Ok(request) = self.work.try_recv() {
+            request(self);
+        }
+    }
+
+    fn handle_timer(&mut self) {
+        // Reading takes the expiration away; the timer is one-shot and non-blocking.
+        let _ = nix::unistd::read(&self.timer, &mut [0; 8]);
+        self.armed = None;
+        self.switch.handle_timeout(self.clock.now());
+    }
+
+    fn arm_timer(&mut self) -> io::Result<()> {
+        let wanted = self.switch.poll_timeout();
+        if wanted != self.armed {
+            match wanted {
+                // A time that is past already must still fire, so never arm with zero, which disarms.
+                Some(at) => {
+                    let wait = at.since(self.clock.now()).max(Duration::from_nanos(1));
+                    self.timer.set(
+                        Expiration::OneShot(TimeSpec::from_duration(wait)),
+                        TimerSetTimeFlags::empty(),
+                    )?;
+                }
+                None => self.timer.unset()?,
+            }
+            self.armed = wanted;
+        }
+        Ok(())
+    }
+
+    fn mark_ready(&mut self, port: PortId) {
+        if let Some(attached) = self.devices.get_mut(port.0)
+            && !attached.queued
+        {
+            attached.queued = true;
+            self.ready.push_back(port);
+        }
+    }
+
+    /// One turn of one port: read a burst, switch it, write what came out.
+    fn serve(&mut self, from: PortId) {
+        let Some(attached) = self.devices.get_mut(from.0) else { return };
+        attached.queued = false;
+        let Burst { frames: count, bytes, end } = read_burst(attached.device.as_mut(), &mut self.burst);
+        let now = self.clock.now();
+        self.courtesy.burst(now, count, bytes);
+        if self.captures.is_empty() {
+            for (index, frame) in self.burst[..count].iter().enumerate() {
+                self.outbox.current = index;
+                self.switch.input(now, from, frame, &mut self.outbox, &mut ());
+            }
+        } else {
+            self.switch_watched(now, from, count);
+        }
+        self.flush();
+        match end {
+            BurstEnd::Empty => {}
+            BurstEnd::Budget => self.mark_ready(from),
+            BurstEnd::Lost => self.lose(from),
+        }
+    }
+
+    /// The same with captures running: they see each frame as it was read, and the drops.
+    fn switch_watched(&mut self, now: Instant, from: PortId, count: usize) {
+        self.captures.begin_burst(Clock::wall_ns());
+        let network = self.switch.port(from).map(|port| port.network);
+        for (index, frame) in self.burst[..count].iter().enumerate() {
+            self.outbox.current = index;
+            self.captures.see(Point::In, from, network, index, frame);
+            if let Verdict::Drop(reason) = self.switch.input(now, from, frame, &mut self.outbox, &mut ()) {
+                self.captures.see(Point::Drop(reason), from, network, index, frame);
+            }
+        }
+    }
+
+    /// Writes what the burst sends.
+    fn flush(&mut self) {
+        for (index, to) in self.outbox.sends.drain(..) {
+            let frame = &mut self.burst[index];
+            let sent = match self.devices.get_mut(to.0) {
+                Some(attached) => attached.device.send(frame).map_err(|error| error.drop_reason()),
+                None => Err(DropReason::EgressLost),
+            };
+            if let Err(reason) = sent {
+                self.switch.undelivered(to, frame, reason);
+            }
+            if !self.captures.is_empty() {
+                let network = self.switch.port(to).map(|port| port.network);
+                let point = sent.map_or_else(Point::Drop, |()| Point::Out);
+                self.captures.see(point, to, network, index, frame);
+            }
+        }
+    }
+
+    fn lose(&mut self, port: PortId) {
+        self.detach(port);
+        (self.notify)(Event::PortLost(port));
+    }
+}
+
+/// Why a burst ended.
+enum BurstEnd {
+    Empty,
+    Budget,
+    Lost,
+}
+
+/// What one turn read from a port, and why it ended.
+struct Burst {
+    frames: usize,
+    bytes: usize,
+    end: BurstEnd,
+}
+
+fn read_burst(device: &mut dyn Device, frames: &mut [Frame]) -> Burst {
+    let mut burst = Burst { frames: 0, bytes: 0, end: BurstEnd::Budget };
+    for frame in frames {
+        if burst.bytes >= BURST_BYTES {
+            break;
+        }
+        match device.recv(frame) {
+            Ok(Received::Frame) => {
+                burst.frames += 1;
+                burst.bytes += frame.bytes().len();
+            }
+            Err(DeviceError::Lost) => return Burst { end: BurstEnd::Lost, ..burst },
+            // Nothing to read now; the next edge tells when there is.
+            Ok(Received::Empty) | Err(_) => return Burst { end: BurstEnd::Empty, ..burst },
+        }
+    }
+    burst
+}
+
+#[cfg(test)]
+mod tests;

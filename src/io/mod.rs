@@ -1,0 +1,14 @@
+//! The shell: everything that touches the kernel.
+
+pub mod capture;
+pub mod control_socket;
+pub mod courtesy;
+pub mod device;
+pub mod event_loop;
+pub mod helper;
+pub mod host;
+pub mod netlink;
+pub mod netns;
+pub mod random;
+pub mod sys;
+pub mod tap;
