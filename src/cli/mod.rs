@@ -1,0 +1,233 @@
+//! The command line: flags, and what they mean. One file per group of commands.
+
+pub mod capture;
+pub mod client;
+pub mod container;
+pub mod daemon;
+pub mod filter;
+pub mod lab;
+pub mod network;
+pub mod output;
+pub mod plug;
+pub mod preflight;
+pub mod replay;
+pub mod run;
+pub mod show;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::control::Refused;
+use crate::daemon::runtime;
+
+/// A userspace virtual switch for containers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tapswitch",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "\
+EXAMPLES
+  tapswitch up                                   the demo lab: two networks, four containers
+  tapswitch exec alice ping -c3 bob              frames go through our process
+  tapswitch capture -i net:net1 icmp             ... and can be watched
+  tapswitch run -it --network net1 bash          one more container
+  tapswitch preflight                            what this machine lacks, and the mend
+
+EXIT CODES
+  0 done, 1 refused or failed (one line on stderr), 2 bad usage;
+  run and exec: the command's own, 125 ours, 126 not executable, 127 not found"
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags that every command has.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// The daemon's control socket
+    #[arg(long, global = true, env = "TAPSWITCH_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print listings as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Global {
+    /// The control socket's path.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(runtime::default_socket)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it
+enum Command {
+    Daemon(daemon::DaemonArgs),
+    /// Ask the daemon who it is
+    Status,
+    Up(lab::UpArgs),
+    Down(lab::DownArgs),
+    /// Networks: create, list, change, remove
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    #[command(disable_help_flag = true)]
+    Run(run::RunArgs),
+    Exec(container::ExecArgs),
+    Ps(container::PsArgs),
+    Inspect(container::InspectArgs),
+    /// End containers: SIGTERM, and SIGKILL after the grace
+    Stop {
+        /// Seconds until SIGKILL
+        #[arg(short = 't', long, value_name = "SECONDS")]
+        time: Option<u64>,
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Run containers that have ended once more
+    Start {
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Forget containers that have ended
+    Rm {
+        /// Kill them first
+        #[arg(short, long)]
+        force: bool,
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Print what a container has written
+    Logs {
+        /// Go on until it ends
+        #[arg(short, long)]
+        follow: bool,
+        /// Name or id
+        name: String,
+    },
+    /// Wait for containers to end, and print their exit codes
+    Wait {
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    Plug(plug::PlugArgs),
+    /// Stop serving a plugged namespace
+    Unplug {
+        /// Only on this network
+        #[arg(long, value_name = "NET")]
+        network: Option<String>,
+        /// Name or id
+        name: String,
+    },
+    Capture(capture::CaptureArgs),
+    /// Find out whether containers can run here, and how to mend it
+    Preflight,
+    /// Show what the switch knows
+    #[command(subcommand)]
+    Show(show::ShowCommand),
+    /// Static entries of the MAC table
+    #[command(subcommand)]
+    Fdb(show::FdbCommand),
+    /// Ports of the switch
+    #[command(subcommand)]
+    Port(show::PortCommand),
+    Replay(replay::ReplayArgs),
+}
+
+/// Runs the command line that this process was started with.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let makes_containers = matches!(command, Command::Run(_) | Command::Up(_));
+    let socket = global.socket();
+    let ours = if matches!(command, Command::Run(_) | Command::Exec(_)) { 125 } else { 1 };
+    match dispatch(&global, command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("tapswitch: {error:#}");
+            if makes_containers && !error.is::<Refused>() {
+                explain(&socket);
+            }
+            ExitCode::from(ours)
+        }
+    }
+}
+
+fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Daemon(arguments) => daemon::run(global, &arguments),
+        Command::Status => daemon::status(global),
+        Command::Up(arguments) => lab::up(global, &arguments),
+        Command::Down(arguments) => lab::down(global, &arguments),
+        Command::Network(command) => network::run(global, command),
+        Command::Run(arguments) => run::run(global, arguments),
+        Command::Exec(arguments) => container::exec(global, arguments),
+        Command::Ps(arguments) => container::ps(global, &arguments),
+        Command::Inspect(arguments) => container::inspect(global, arguments),
+        Command::Stop { time, names } => container::stop(global, &names, time),
+        Command::Start { names } => run::start(global, &names),
+        Command::Rm { force, names } => container::rm(global, &names, force),
+        Command::Logs { follow, name } => container::logs(global, &name, follow),
+        Command::Wait { names } => container::wait(global, &names),
+        Command::Plug(arguments) => plug::plug(global, arguments),
+        Command::Unplug { network, name } => plug::unplug(global, name, network),
+        Command::Capture(arguments) => capture::run(global, &arguments),
+        Command::Preflight => preflight(global),
+        Command::Show(command) => show::show(global, &command),
+        Command::Fdb(command) => show::fdb(global, command),
+        Command::Port(command) => show::port(global, command),
+        Command::Replay(arguments) => replay::run(global, &arguments),
+    }
+}
+
+/// When containers could not be made: what this machine lacks for them, and the mends.
+fn explain(socket: &Path) {
+    let mut report = preflight::run(socket.parent().unwrap_or(Path::new(".")));
+    report.0.retain(|check| check.state == preflight::State::Fail);
+    if !report.0.is_empty() {
+        eprint!("{report}");
+    }
+}
+
+fn preflight(global: &Global) -> anyhow::Result<u8> {
+    let socket = global.socket();
+    let report = preflight::run(socket.parent().unwrap_or(Path::new(".")));
+    if global.json {
+        output::json(&report.0)?
+    } else {
+        output::print(&report.to_string())?
+    };
+    Ok(report.exit_code())
+}
+
+/// Does something for each name, and goes on after a failure; the last failure is returned,
+/// those before it are printed.
+fn each(names: &[String], mut act: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<u8> {
+    let mut failure: Option<anyhow::Error> = None;
+    for name in names {
+        if let Err(error) = act(name)
+            && let Some(earlier) = failure.replace(error)
+        {
+            eprintln!("tapswitch: {earlier:#}");
+        }
+    }
+    failure.map_or(Ok(0), Err)
+}
+
+/// Variables as `-e` takes them: `KEY=VALUE`, or `KEY` for the caller's own value.
+fn variables(words: &[String]) -> Vec<(String, String)> {
+    let one = |word: &String| match word.split_once('=') {
+        Some((key, value)) => Some((key.to_owned(), value.to_owned())),
+        None => std::env::var(word).ok().map(|value| (word.clone(), value)),
+    };
+    words.iter().filter_map(one).collect()
+}

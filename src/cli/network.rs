@@ -1,0 +1,207 @@
+//! `network …`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context, bail};
+use ipnet::IpNet;
+
+use super::client::Daemon;
+use super::container::enter;
+use super::{Global, output};
+use crate::control::ipam::SubnetSpec;
+use crate::control::model::{Driver, EndpointSpec, NetworkSpec};
+use crate::control::requests::{Joined, Request};
+use crate::control::show;
+
+/// Networks: create, list, change, remove.
+#[derive(Debug, clap::Subcommand)]
+pub enum NetworkCommand {
+    /// Create a network
+    #[command(after_help = "EXAMPLES\n  tapswitch network create net1\n  \
+        tapswitch network create --subnet 172.20.0.0/16 --ip-range 172.20.5.0/24 -o icc=false net2")]
+    Create(CreateArgs),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Ids only
+        #[arg(short, long)]
+        quiet: bool,
+        /// Whole ids
+        #[arg(long)]
+        no_trunc: bool,
+    },
+    /// Show networks in full, as Docker does
+    Inspect {
+        /// A template: {{.IPAM.Config}} or {{json .Options}}
+        #[arg(short, long, value_name = "TEMPLATE")]
+        format: Option<String>,
+        /// Names or ids
+        #[arg(required = true, value_name = "NETWORK")]
+        names: Vec<String>,
+    },
+    /// Remove networks that nobody is on
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Names or ids
+        #[arg(required = true, value_name = "NETWORK")]
+        names: Vec<String>,
+    },
+    /// Put a running container on one more network
+    Connect {
+        /// Its address there
+        #[arg(long)]
+        ip: Vec<IpAddr>,
+        /// One more name for it there
+        #[arg(long, value_name = "NAME")]
+        alias: Vec<String>,
+        /// Name or id of the network
+        network: String,
+        /// Name or id of the container
+        container: String,
+    },
+    /// Take a container off a network
+    Disconnect {
+        /// Name or id of the network
+        network: String,
+        /// Name or id of the container
+        container: String,
+    },
+    /// Change a network's options while it runs
+    #[command(after_help = "EXAMPLE\n  tapswitch network set net1 -o ageing=10 -o icc=false")]
+    Set {
+        /// Name or id
+        network: String,
+        /// An option, as at create
+        #[arg(short, long = "opt", value_name = "KEY=VALUE", required = true)]
+        opt: Vec<String>,
+    },
+    /// Remove every network that nobody is on
+    Prune,
+}
+
+/// Flags of `network create`.
+#[derive(Debug, clap::Args)]
+pub struct CreateArgs {
+    /// The kind of network
+    #[arg(short, long, default_value = "bridge", value_parser = ["bridge"])]
+    driver: String,
+    /// A subnet, IPv4 or IPv6; chosen when none is given
+    #[arg(long, value_name = "CIDR")]
+    subnet: Vec<IpNet>,
+    /// Hand addresses out of this part of the subnet only
+    #[arg(long, value_name = "CIDR")]
+    ip_range: Vec<IpNet>,
+    /// The gateway's address
+    #[arg(long, value_name = "IP")]
+    gateway: Vec<IpAddr>,
+    /// An address that is somebody else's
+    #[arg(long, value_name = "NAME=IP")]
+    aux_address: Vec<String>,
+    /// Give the network an IPv6 subnet too
+    #[arg(long)]
+    ipv6: bool,
+    /// No way to the outside
+    #[arg(long)]
+    internal: bool,
+    /// Metadata
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// An option: icc=false, mtu=9000, ageing=300, fdb_limit=N, fdb_port_limit=N, flood_limit=N, or Docker's keys
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    opt: Vec<String>,
+    /// The network's name
+    name: String,
+}
+
+/// `tapswitch network …`.
+///
+/// # Errors
+/// What the daemon refuses.
+pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
+    let mut daemon = Daemon::connect(&global.socket())?;
+    match command {
+        NetworkCommand::Create(arguments) => {
+            let id: String = daemon.call(Request::NetworkCreate { spec: spec(arguments)? })?;
+            println!("{id}");
+            Ok(0)
+        }
+        NetworkCommand::Ls { quiet, no_trunc } => {
+            let rows: Vec<show::NetworkRow> = daemon.call(Request::NetworkList)?;
+            if global.json {
+                output::json(&rows)
+            } else if quiet {
+                let len = if no_trunc { 64 } else { 12 };
+                output::print(&rows.iter().map(|row| format!("{:.len$}\n", row.id)).collect::<String>())
+            } else {
+                output::print(&show::network_table(&rows, no_trunc))
+            }
+        }
+        NetworkCommand::Inspect { format, names } => {
+            let found: Vec<serde_json::Value> = daemon.call(Request::NetworkInspect { names })?;
+            super::container::print_inspected(&found, format.as_deref())
+        }
+        NetworkCommand::Rm { names } => super::each(&names, |name| {
+            let removed: String = daemon.call(Request::NetworkRemove { name: name.to_owned() })?;
+            println!("{removed}");
+            Ok(())
+        }),
+        NetworkCommand::Connect { ip, alias, network, container } => {
+            let endpoint = EndpointSpec { addresses: ip, aliases: alias, ..EndpointSpec::on(&network) };
+            let inspect = Request::NetworkInspect { names: vec![network] };
+            let found: Vec<serde_json::Value> = daemon.call(inspect)?;
+            let ipv6 = found.iter().any(|network| network["EnableIPv6"] == true);
+            let descriptors = enter(&mut daemon, &container, ipv6)?;
+            let _: Joined =
+                daemon.call_with(Request::Connect { container, endpoint }, &descriptors.borrow())?;
+            Ok(0)
+        }
+        NetworkCommand::Disconnect { network, container } => {
+            let () = daemon.call(Request::Disconnect { container, network })?;
+            Ok(0)
+        }
+        NetworkCommand::Set { network, opt } => {
+            let options = opt.iter().map(|text| key_value(text)).collect();
+            let () = daemon.call(Request::NetworkSet { name: network, options })?;
+            Ok(0)
+        }
+        NetworkCommand::Prune => {
+            let removed: Vec<String> = daemon.call(Request::NetworkPrune)?;
+            removed.iter().for_each(|name| println!("{name}"));
+            Ok(0)
+        }
+    }
+}
+
+fn spec(arguments: CreateArgs) -> anyhow::Result<NetworkSpec> {
+    let pair = |text: &String| -> anyhow::Result<(String, IpAddr)> {
+        let (name, ip) =
+            text.split_once('=').with_context(|| format!("--aux-address '{text}' is not NAME=IP"))?;
+        Ok((
+            name.to_owned(),
+            ip.parse().with_context(|| format!("--aux-address '{text}': '{ip}' is no IP address"))?,
+        ))
+    };
+    let aux: Vec<(String, IpAddr)> = arguments.aux_address.iter().map(pair).collect::<anyhow::Result<_>>()?;
+    let subnets = SubnetSpec::assemble(&arguments.subnet, &arguments.ip_range, &arguments.gateway, &aux)?;
+    let labels: BTreeMap<String, String> = arguments.label.iter().map(|text| key_value(text)).collect();
+    if arguments.name.is_empty() {
+        bail!("a network needs a name");
+    }
+    Ok(NetworkSpec {
+        name: arguments.name,
+        driver: Driver::Bridge,
+        subnets,
+        ipv6: arguments.ipv6,
+        internal: arguments.internal,
+        options: arguments.opt.iter().map(|text| key_value(text)).collect(),
+        labels,
+        lab: None,
+    })
+}
+
+/// `KEY=VALUE`, or a bare `KEY` with an empty value, as Docker has it.
+fn key_value(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
+}

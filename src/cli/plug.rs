@@ -1,0 +1,155 @@
+//! `plug`, `unplug`: namespaces of other people's.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use super::Global;
+use super::client::Daemon;
+use super::container::parse_endpoint;
+use crate::control::model::EndpointSpec;
+use crate::control::requests::{Joined, Request, Status};
+use crate::io::netns::{Target, open_inside, open_nursery};
+use crate::io::sys::process::open_pidfd;
+use crate::wire::MacAddr;
+
+/// Serve a namespace of somebody else's.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "EXAMPLES\n  unshare -Urn sleep 1000 & tapswitch plug box --network net1 --pid $!\n  \
+    sudo ip netns add red && sudo tapswitch plug red --network net1 --netns /run/netns/red"
+)]
+pub struct PlugArgs {
+    /// What it is to be called
+    name: String,
+    /// The network to join
+    #[arg(long, visible_alias = "net", value_name = "NET[:ip=..,mac=..,alias=..]", value_parser = parse_endpoint)]
+    network: EndpointSpec,
+    /// The namespaces of this process; it is unplugged when the process ends
+    #[arg(long, required_unless_present = "netns", conflicts_with = "netns")]
+    pid: Option<i32>,
+    /// This network namespace, as /run/netns/NAME
+    #[arg(long, value_name = "PATH")]
+    netns: Option<PathBuf>,
+    /// The user namespace that owns it, where that is not found out by itself
+    #[arg(long, value_name = "PATH", requires = "netns")]
+    userns: Option<PathBuf>,
+    /// The interface to make inside; eth0, eth1, … in the order of its networks when none is given
+    #[arg(long, value_name = "NAME")]
+    ifname: Option<String>,
+    /// Its address
+    #[arg(long, value_name = "IP")]
+    ip: Vec<IpAddr>,
+    /// Its MAC address
+    #[arg(long, value_name = "MAC")]
+    mac: Option<MacAddr>,
+    /// Make the interface, but give it no address and leave it down
+    #[arg(long)]
+    no_config: bool,
+    /// Plain frames for this namespace, through tun-tap, whatever the daemon does
+    #[arg(long)]
+    no_offload: bool,
+    /// Write "1" to this descriptor when it is plugged in
+    #[arg(long, value_name = "N")]
+    ready_fd: Option<i32>,
+}
+
+/// `tapswitch plug`.
+///
+/// # Errors
+/// When the namespace cannot be entered, or the daemon refuses.
+pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
+    let mut daemon = Daemon::connect(&global.socket())?;
+    let status: Status = daemon.call(Request::Status)?;
+    let target = match (arguments.pid, arguments.netns) {
+        (Some(pid), _) => Target::Pid(pid),
+        (None, Some(netns)) => Target::Path { netns, userns: arguments.userns },
+        (None, None) => bail!("give --pid PID or --netns PATH"),
+    };
+    let opened = open(&target, status.offload && !arguments.no_offload)?;
+    let mut endpoint = arguments.network;
+    endpoint.ifname = arguments.ifname.or(endpoint.ifname);
+    endpoint.mac = arguments.mac.or(endpoint.mac);
+    endpoint.addresses.extend(arguments.ip);
+    let request = Request::Plug {
+        name: arguments.name,
+        endpoint,
+        pid: arguments.pid.map(u32::try_from).transpose()?,
+        nursery: opened.nursery,
+        configure: !arguments.no_config,
+    };
+    let handed: Vec<BorrowedFd<'_>> = opened.descriptors.iter().map(AsFd::as_fd).collect();
+    let joined: Joined = daemon.call_with(request, &handed)?;
+    drop(opened);
+    tell(global, &joined)?;
+    if let Some(descriptor) = arguments.ready_fd {
+        write_ready(descriptor)?;
+    }
+    Ok(0)
+}
+
+/// What the daemon gets, in its order.
+struct Opened {
+    descriptors: Vec<OwnedFd>,
+    nursery: bool,
+}
+
+fn open(target: &Target, offload: bool) -> anyhow::Result<Opened> {
+    match target {
+        Target::Pid(pid) => {
+            let pidfd = open_pidfd(nix::unistd::Pid::from_raw(*pid))
+                .with_context(|| format!("there is no process {pid} to plug in"))?;
+            let opened = open_inside(target, 1, offload)?;
+            let descriptors = opened.tuns.into_iter().chain([opened.netlink, pidfd]).collect();
+            Ok(Opened { descriptors, nursery: false })
+        }
+        Target::Path { .. } if nix::unistd::geteuid().is_root() => {
+            let opened = open_nursery(target, 1, offload)?;
+            let inner = opened.descriptors;
+            let rest = [inner.netlink, opened.target, opened.target_netlink];
+            Ok(Opened { descriptors: inner.tuns.into_iter().chain(rest).collect(), nursery: true })
+        }
+        Target::Path { netns, .. } => {
+            eprintln!(
+                "tapswitch: {} stays alive until 'tapswitch unplug': without root its end cannot be noticed",
+                netns.display()
+            );
+            let opened = open_inside(target, 1, offload)?;
+            Ok(Opened {
+                descriptors: opened.tuns.into_iter().chain([opened.netlink]).collect(),
+                nursery: false,
+            })
+        }
+    }
+}
+
+fn tell(global: &Global, joined: &Joined) -> anyhow::Result<()> {
+    if global.json {
+        super::output::json(&[joined])?;
+        return Ok(());
+    }
+    let addresses: Vec<String> = joined.addresses.iter().map(ToString::to_string).collect();
+    println!("{}: {} has {} and {}", joined.name, joined.ifname, joined.mac, addresses.join(" and "));
+    if !joined.hosts.is_empty() {
+        println!("names: its files are not ours to touch; for /etc/hosts inside:");
+        joined.hosts.iter().for_each(|(name, address)| println!("{address}\t{name}"));
+    }
+    Ok(())
+}
+
+fn write_ready(number: i32) -> anyhow::Result<()> {
+    let mut file = std::fs::File::from(crate::io::sys::process::inherited(number)?);
+    file.write_all(b"1").context("cannot write to --ready-fd")
+}
+
+/// `tapswitch unplug`.
+///
+/// # Errors
+/// When it is not plugged in.
+pub fn unplug(global: &Global, name: String, network: Option<String>) -> anyhow::Result<u8> {
+    let () = Daemon::connect(&global.socket())?.call(Request::Unplug { name, network })?;
+    Ok(0)
+}

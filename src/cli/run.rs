@@ -1,0 +1,349 @@
+//! `run`, `start`: containers of our own, and their supervisor.
+//!
+//! Theory of operation. The client that runs a container is the parent of its init and
+//! stays until it has ended: it forwards signals and the terminal, tells the daemon the
+//! exit code, and ends the container when the daemon has gone. With `-d` it does so in
+//! the background: it forks before it does anything else, and the parent only waits for
+//! the child's word that the container runs (its id) or why it does not.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::Global;
+use super::client::Daemon;
+use super::container::parse_endpoint;
+use crate::container::{Output, Running, Spec, Wake, spawn};
+use crate::control::Id;
+use crate::control::model::{ContainerSpec, EndpointSpec};
+use crate::control::requests::{ContainerFacts, Created, Request};
+use crate::io::helper::{self, Channel};
+use crate::io::sys::process::Exit;
+use crate::wire::MacAddr;
+
+/// How long a container has to end after the daemon went away.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Run a command in a new container.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES\n  tapswitch run -it --name alice --network net1 bash\n  \
+    tapswitch run -d --name web --network net1:ip=172.19.0.80,alias=www python3 -m http.server 80\n  \
+    tapswitch run --rm -- ping -c1 172.17.0.2")]
+pub struct RunArgs {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Hand standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Forget the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Its name; made up when none is given
+    #[arg(long)]
+    name: Option<String>,
+    /// A network to join; the default network 'bridge' when none is given
+    #[arg(long, visible_alias = "net", value_name = "NET[:ip=..,mac=..,alias=..]", value_parser = parse_endpoint)]
+    network: Vec<EndpointSpec>,
+    /// Its address on the first network
+    #[arg(long, value_name = "IP")]
+    ip: Vec<IpAddr>,
+    /// Its MAC address on the first network
+    #[arg(long, value_name = "MAC")]
+    mac_address: Option<MacAddr>,
+    /// One more name for it on the first network
+    #[arg(long, value_name = "NAME")]
+    network_alias: Vec<String>,
+    /// A line for /etc/hosts
+    #[arg(long, value_name = "HOST:IP")]
+    add_host: Vec<String>,
+    /// Its hostname; the short id when none is given
+    #[arg(short = 'h', long)]
+    hostname: Option<String>,
+    /// A kernel setting inside
+    #[arg(long, value_name = "KEY=VALUE")]
+    sysctl: Vec<String>,
+    /// A variable for the command
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    env: Vec<String>,
+    /// Where it starts
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// Accepted and noted: a container of ours is not confined beyond its namespaces
+    #[arg(long)]
+    privileged: bool,
+    /// Plain frames for this container, through tun-tap, whatever the daemon does
+    #[arg(long)]
+    no_offload: bool,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// The command; without one the container idles until it is stopped
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+/// How a container meets its user.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Face {
+    detach: bool,
+    interactive: bool,
+    tty: bool,
+}
+
+impl Face {
+    /// In the background.
+    pub const DETACHED: Self = Self { detach: true, interactive: false, tty: false };
+
+    /// A daemon that a foreground command has to start ends with it.
+    const fn daemon_flags(self) -> &'static [&'static str] {
+        if self.detach { &[] } else { &["--transient"] }
+    }
+}
+
+/// `tapswitch run`.
+///
+/// # Errors
+/// When the container cannot be made; the command's own failure is its exit code.
+pub fn run(global: &Global, arguments: RunArgs) -> anyhow::Result<u8> {
+    if arguments.privileged {
+        eprintln!("tapswitch: --privileged noted: a container of ours is not confined beyond its namespaces");
+    }
+    let face = Face { detach: arguments.detach, interactive: arguments.interactive, tty: arguments.tty };
+    if face.tty && face.interactive && !face.detach && !std::io::stdin().is_terminal() {
+        bail!("-t takes a terminal on standard input, and there is none: leave -t out");
+    }
+    let (auto_remove, plain, workdir) = (arguments.rm, arguments.no_offload, arguments.workdir.clone());
+    let plan = Plan { spec: spec(arguments)?, auto_remove, workdir, plain };
+    if face.detach && Daemon::try_connect(&global.socket())?.is_none() {
+        start_daemon(&global.socket(), face)?;
+    }
+    launch(global, &plan, face, true)
+}
+
+/// Starts a daemon that stays, and says so, unless somebody else starts one in the same moment.
+fn start_daemon(socket: &Path, face: Face) -> anyhow::Result<()> {
+    match super::client::start(socket, face.daemon_flags()) {
+        Ok(()) => {
+            let socket = socket.display();
+            eprintln!("tapswitch: started a daemon at {socket}; 'tapswitch down --all' ends it");
+            Ok(())
+        }
+        Err(error) => Daemon::try_connect(socket)?.map(drop).ok_or(error),
+    }
+}
+
+/// `tapswitch start NAME..`: runs containers that have ended once more, in the background.
+///
+/// # Errors
+/// When one of them runs, or is not known.
+pub fn start(global: &Global, names: &[String]) -> anyhow::Result<u8> {
+    super::each(names, |name| {
+        let mut daemon = Daemon::connect(&global.socket())?;
+        let facts: ContainerFacts = daemon.call(Request::ContainerFind { name: name.to_owned() })?;
+        if facts.pid.is_some() {
+            bail!("container '{name}' is running already");
+        }
+        let _: String = daemon.call(Request::ContainerRemove { name: name.to_owned(), force: false })?;
+        drop(daemon);
+        launch(
+            global,
+            &Plan { spec: facts.spec, auto_remove: false, workdir: None, plain: false },
+            Face::DETACHED,
+            false,
+        )?;
+        println!("{name}");
+        Ok(())
+    })
+}
+
+/// A container to be.
+#[derive(Debug)]
+pub struct Plan {
+    /// As the daemon is told.
+    pub spec: ContainerSpec,
+    /// Forget it when it ends.
+    pub auto_remove: bool,
+    /// Where its command starts.
+    pub workdir: Option<PathBuf>,
+    /// Plain TAPs, whatever the daemon's default is.
+    pub plain: bool,
+}
+
+/// Makes a container and supervises it: here, or in the background.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn launch(global: &Global, plan: &Plan, face: Face, print_id: bool) -> anyhow::Result<u8> {
+    if !face.detach {
+        let mut supervisor = Supervisor::start(global, plan, face)?;
+        let exit = supervisor.attend()?;
+        return Ok(u8::try_from(exit).unwrap_or(u8::MAX));
+    }
+    let supervise = |parent: Channel| match Supervisor::start(global, plan, face) {
+        Ok(mut supervisor) => {
+            // A parent that does not listen any more does not matter to the container.
+            let _ = parent.send(&Ok::<_, String>(supervisor.created.id), &[]);
+            drop(parent);
+            supervisor.attend().map_or(1, |_| 0)
+        }
+        Err(error) => {
+            let _ = parent.send(&Err::<Id, _>(format!("{error:#}")), &[]);
+            1
+        }
+    };
+    match helper::detach::<Result<Id, String>>(supervise)? {
+        Some((Ok(id), _)) if print_id => println!("{id}"),
+        Some((Ok(_), _)) => {}
+        Some((Err(why), _)) => bail!("{why}"),
+        None => bail!("the container's supervisor ended before it ran"),
+    }
+    Ok(0)
+}
+
+/// A container that runs, and the daemon's connection it hangs on.
+struct Supervisor {
+    daemon: Daemon,
+    created: Created,
+    running: Running,
+}
+
+impl Supervisor {
+    fn start(global: &Global, plan: &Plan, face: Face) -> anyhow::Result<Self> {
+        let request = Request::ContainerCreate { spec: plan.spec.clone(), auto_remove: plan.auto_remove };
+        let (mut daemon, created) =
+            Daemon::ask_or_start::<Created>(&global.socket(), face.daemon_flags(), &request)?;
+        match Self::bring_up(&mut daemon, &created, plan, face) {
+            Ok(running) => Ok(Self { daemon, created, running }),
+            Err(error) => {
+                // It may be gone already, with the daemon's own refusal.
+                let name = created.name;
+                let _ = daemon.call::<String>(Request::ContainerRemove { name, force: true });
+                Err(error)
+            }
+        }
+    }
+
+    fn bring_up(daemon: &mut Daemon, created: &Created, plan: &Plan, face: Face) -> anyhow::Result<Running> {
+        let mut prepared = spawn(&container_spec(created, plan, face)?)?;
+        prepared.notices().iter().for_each(|notice| eprintln!("tapswitch: {notice}"));
+        let descriptors =
+            prepared.take_descriptors().context("the container came without its descriptors")?;
+        let pid = u32::try_from(prepared.pid().as_raw())?;
+        let pidfd = prepared.pidfd().context("the container ended before it started")?;
+        let mut handed = vec![pidfd, descriptors.netlink.as_fd()];
+        handed.extend(descriptors.tuns.iter().map(AsFd::as_fd));
+        let () = daemon.call_with(Request::ContainerStart { id: created.id, pid }, &handed)?;
+        Ok(prepared.start()?)
+    }
+
+    /// Stays until the container has ended, and tells the daemon how.
+    fn attend(&mut self) -> anyhow::Result<i32> {
+        let exit = match self.running.wait(Some(self.daemon.descriptor()))? {
+            Wake::Exited(exit) => exit,
+            // The daemon never speaks first, so it has gone.
+            Wake::Watched => {
+                eprintln!("tapswitch: the daemon has ended, and so does container '{}'", self.created.name);
+                self.end()?
+            }
+        };
+        let code = exit.status();
+        // A daemon that has gone knows already.
+        let _ = self.daemon.call::<()>(Request::ContainerExited { id: self.created.id, code });
+        Ok(code)
+    }
+
+    /// Ends the container: SIGTERM, and SIGKILL after the grace.
+    fn end(&mut self) -> anyhow::Result<Exit> {
+        let _ = self.running.signal(Signal::SIGTERM);
+        let patience = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
+        patience.set(Expiration::OneShot(GRACE.into()), TimerSetTimeFlags::empty())?;
+        if let Wake::Exited(exit) = self.running.wait(Some(patience.as_fd()))? {
+            return Ok(exit);
+        }
+        let _ = self.running.signal(Signal::SIGKILL);
+        loop {
+            if let Wake::Exited(exit) = self.running.wait(None)? {
+                return Ok(exit);
+            }
+        }
+    }
+}
+
+fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyhow::Result<Spec> {
+    let output = if face.detach {
+        let path = created.directory.join("log");
+        let file = File::options().create(true).append(true).mode(0o600).open(&path);
+        Output::Log(file.with_context(|| format!("cannot write the log {}", path.display()))?)
+    } else {
+        Output::Inherit
+    };
+    let mut sysctls = plan.spec.sysctls.clone();
+    if let Some(forward) = plan.spec.forward {
+        sysctls.push(("net.ipv4.ip_forward".to_owned(), u8::from(forward).to_string()));
+    }
+    Ok(Spec {
+        hostname: created.hostname.clone(),
+        command: plan.spec.command.clone(),
+        env: plan.spec.env.clone(),
+        workdir: plan.workdir.clone(),
+        terminal: face.tty,
+        interactive: face.interactive && !face.detach,
+        sysctls,
+        files: Some(created.directory.clone()),
+        taps: created.taps,
+        plain_taps: plan.plain || !created.offload,
+        ipv6: created.ipv6,
+        output,
+    })
+}
+
+fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
+    let mut networks = arguments.network;
+    if networks.is_empty() {
+        networks.push(EndpointSpec::on(crate::control::model::DEFAULT_NETWORK));
+    }
+    if let Some(first) = networks.first_mut() {
+        first.addresses.extend(arguments.ip);
+        first.mac = arguments.mac_address.or(first.mac);
+        first.aliases.extend(arguments.network_alias);
+    }
+    Ok(ContainerSpec {
+        name: arguments.name,
+        hostname: arguments.hostname,
+        command: arguments.command,
+        env: super::variables(&arguments.env),
+        sysctls: arguments
+            .sysctl
+            .iter()
+            .map(|text| pair(text, '=', "--sysctl"))
+            .collect::<anyhow::Result<_>>()?,
+        extra_hosts: arguments.add_host.iter().map(|text| host(text)).collect::<anyhow::Result<_>>()?,
+        networks,
+        ..ContainerSpec::default()
+    })
+}
+
+fn pair(text: &str, separator: char, flag: &str) -> anyhow::Result<(String, String)> {
+    let (key, value) = text
+        .split_once(separator)
+        .with_context(|| format!("{flag} '{text}': '{separator}' is missing, as in KEY{separator}VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn host(text: &str) -> anyhow::Result<(String, IpAddr)> {
+    let (name, address) = pair(text, ':', "--add-host")?;
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    Ok((name, address.parse().with_context(|| format!("--add-host '{text}': '{address}' is no IP address"))?))
+}

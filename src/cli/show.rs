@@ -1,0 +1,109 @@
+//! `show …`, `fdb …`, `port …`: what the switch knows.
+
+use super::client::Daemon;
+use super::{Global, output};
+use crate::control::requests::Request;
+use crate::control::show::{self, DropRow, FdbRow, PortRow};
+use crate::wire::MacAddr;
+
+/// What the switch knows.
+#[derive(Debug, clap::Subcommand)]
+pub enum ShowCommand {
+    /// Ports with their counters
+    Ports,
+    /// Learned and static MAC addresses
+    Fdb,
+    /// Dropped frames by reason
+    Drops,
+    /// Networks, containers, ports and addresses as a drawing
+    Topology {
+        /// As Graphviz input
+        #[arg(long)]
+        dot: bool,
+    },
+}
+
+/// Static entries of the MAC table.
+#[derive(Debug, clap::Subcommand)]
+pub enum FdbCommand {
+    /// Say where an address lies
+    #[command(after_help = "EXAMPLE\n  tapswitch fdb add net1 02:00:00:00:00:99 alice")]
+    Add {
+        /// The network
+        network: String,
+        /// The address
+        mac: MacAddr,
+        /// The port: CONTAINER, CONTAINER:IFNAME, or its alias
+        port: String,
+    },
+    /// Forget an address, learned or static
+    Del {
+        /// The network
+        network: String,
+        /// The address
+        mac: MacAddr,
+    },
+}
+
+/// Ports of the switch.
+#[derive(Debug, clap::Subcommand)]
+pub enum PortCommand {
+    /// Set a port up or down
+    #[command(after_help = "EXAMPLE\n  tapswitch port set alice down")]
+    Set {
+        /// The port: CONTAINER, CONTAINER:IFNAME, or its alias
+        port: String,
+        /// Its state
+        #[arg(value_parser = ["up", "down"])]
+        state: String,
+    },
+}
+
+/// `tapswitch show …`.
+///
+/// # Errors
+/// When no daemon runs.
+pub fn show(global: &Global, command: &ShowCommand) -> anyhow::Result<u8> {
+    let mut daemon = Daemon::connect(&global.socket())?;
+    match command {
+        ShowCommand::Ports => {
+            let rows: Vec<PortRow> = daemon.call(Request::ShowPorts)?;
+            if global.json { output::json(&rows) } else { output::print(&show::port_table(&rows)) }
+        }
+        ShowCommand::Fdb => {
+            let rows: Vec<FdbRow> = daemon.call(Request::ShowFdb)?;
+            if global.json { output::json(&rows) } else { output::print(&show::fdb_table(&rows)) }
+        }
+        ShowCommand::Drops => {
+            let rows: Vec<DropRow> = daemon.call(Request::ShowDrops)?;
+            if global.json { output::json(&rows) } else { output::print(&show::drop_table(&rows)) }
+        }
+        ShowCommand::Topology { dot } => {
+            let text: String = daemon.call(Request::ShowTopology { dot: *dot })?;
+            output::print(&text)
+        }
+    }
+}
+
+/// `tapswitch fdb …`.
+///
+/// # Errors
+/// What the daemon refuses.
+pub fn fdb(global: &Global, command: FdbCommand) -> anyhow::Result<u8> {
+    let request = match command {
+        FdbCommand::Add { network, mac, port } => Request::FdbAdd { network, mac, port },
+        FdbCommand::Del { network, mac } => Request::FdbRemove { network, mac },
+    };
+    let () = Daemon::connect(&global.socket())?.call(request)?;
+    Ok(0)
+}
+
+/// `tapswitch port …`.
+///
+/// # Errors
+/// What the daemon refuses.
+pub fn port(global: &Global, command: PortCommand) -> anyhow::Result<u8> {
+    let PortCommand::Set { port, state } = command;
+    let () = Daemon::connect(&global.socket())?.call(Request::PortSet { port, up: state == "up" })?;
+    Ok(0)
+}

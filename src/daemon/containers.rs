@@ -1,0 +1,491 @@
+//! Requests about containers: those we run, and those that are plugged in.
+//!
+//! Theory of operation. A container of ours is created (names and addresses are taken),
+//! then started by its supervisor, the client that is the parent of its init. Two things
+//! tell of its end: the pidfd, upon which its ports and addresses go at once, and its
+//! supervisor, who knows the exit code. A supervisor that goes away without a word takes
+//! its container with it. A plugged namespace has no supervisor: the end of its process
+//! (by pid) or the loss of its ports (by path) ends it.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sys::signal::Signal;
+
+use super::endpoints::Place;
+use super::{Answer, Daemon, Handled, failed, netlink, next, now};
+use crate::control::model::{ContainerKind, ContainerSpec, Endpoint, EndpointSpec, State};
+use crate::control::names;
+use crate::control::requests::{ContainerFacts, Created, Joined};
+use crate::control::{Id, Kind, Refused};
+use crate::io::host;
+use crate::io::netlink::Netlink;
+use crate::io::sys::process::send_signal;
+
+/// What only the shell knows of a container.
+#[derive(Debug, Default)]
+pub(super) struct Shell {
+    pub(super) spec: ContainerSpec,
+    pub(super) auto_remove: bool,
+    /// Reaches the interfaces inside; a nursery's would keep the namespace alive, so none there.
+    pub(super) netlink: Option<Netlink>,
+    pidfd: Option<OwnedFd>,
+    /// The init was noticed to have ended.
+    init_ended: bool,
+    /// The pidfd is to be watched from now on.
+    unwatched: bool,
+    /// The connection of its supervisor, who made it; none for what is plugged in.
+    supervisor: Option<usize>,
+}
+
+/// A request to plug somebody else's namespace in.
+pub(super) struct Plug {
+    pub(super) name: String,
+    pub(super) endpoint: EndpointSpec,
+    pub(super) pid: Option<u32>,
+    pub(super) nursery: bool,
+    pub(super) configure: bool,
+}
+
+impl Daemon {
+    pub(super) fn container_create(
+        &mut self,
+        connection: usize,
+        spec: ContainerSpec,
+        auto_remove: bool,
+    ) -> Handled {
+        let id = self.declare(spec, auto_remove, Some(connection))?;
+        match self.write_files(id) {
+            Ok(created) => now(created),
+            Err(error) => {
+                self.forget(id);
+                Err(failed(&format!("cannot write the container's files: {error}")))
+            }
+        }
+    }
+
+    /// Takes names and addresses.
+    fn declare(
+        &mut self,
+        mut spec: ContainerSpec,
+        auto_remove: bool,
+        supervisor: Option<usize>,
+    ) -> Result<Id, Refused> {
+        let id = Id::new(crate::io::random::bytes());
+        let container = self.model.create_container(&spec, id, host::now_ns())?;
+        spec.name = Some(container.name.clone());
+        self.containers.insert(id, Shell { spec, auto_remove, supervisor, ..Shell::default() });
+        Ok(id)
+    }
+
+    fn write_files(&self, id: Id) -> std::io::Result<Created> {
+        let directory = self.runtime.create(id)?;
+        let container = self.model.container(id).ok_or(std::io::ErrorKind::NotFound)?;
+        self.runtime.write(id, "hosts", &names::hosts(&self.model, container))?;
+        self.runtime.write(id, "hostname", &format!("{}\n", container.hostname))?;
+        self.runtime.write(id, "resolv.conf", names::resolv_conf())?;
+        self.runtime.write(id, "nsswitch.conf", names::nsswitch_conf())?;
+        let has_ipv6 =
+            |endpoint: &Endpoint| self.model.network(endpoint.network).is_some_and(|net| net.has_ipv6());
+        Ok(Created {
+            id,
+            name: container.name.clone(),
+            hostname: container.hostname.clone(),
+            directory,
+            taps: container.endpoints.len(),
+            ipv6: container.endpoints.iter().any(has_ipv6),
+            offload: self.options.offload,
+        })
+    }
+
+    pub(super) fn container_start(
+        &mut self,
+        connection: usize,
+        id: Id,
+        pid: u32,
+        descriptors: Vec<OwnedFd>,
+    ) -> Handled {
+        self.model.find_container(&id.to_string())?;
+        if !self.is_supervisor(connection, id) {
+            return Err(Refused::new(
+                Kind::BadRequest,
+                "a container is started by the connection that made it",
+            ));
+        }
+        if self.is_running(id) {
+            return Err(Refused::new(
+                Kind::BadState,
+                "the container has been started already: run a new one",
+            ));
+        }
+        let started = self.start(id, pid, descriptors);
+        if started.is_err() {
+            self.forget(id);
+        }
+        started
+    }
+
+    fn is_supervisor(&self, connection: usize, id: Id) -> bool {
+        self.containers.get(&id).is_some_and(|shell| shell.supervisor == Some(connection))
+    }
+
+    fn is_running(&self, id: Id) -> bool {
+        self.model.container(id).is_some_and(|container| container.state == State::Running)
+    }
+
+    fn start(&mut self, id: Id, pid: u32, descriptors: Vec<OwnedFd>) -> Handled {
+        let mut descriptors = descriptors.into_iter();
+        let pidfd = next(&mut descriptors, "the container's init")?;
+        let netlink = netlink(next(&mut descriptors, "a netlink socket")?)?;
+        let endpoints =
+            self.model.container(id).map(|container| container.endpoints.clone()).unwrap_or_default();
+        self.model.started(id, pid, host::now_ns())?;
+        for endpoint in &endpoints {
+            let tun = next(&mut descriptors, "a TAP")?;
+            self.attach(id, endpoint, tun, &Place::Inside(&netlink), true)?;
+        }
+        // Only a next daemon's cleaning would miss it.
+        let _ = self.runtime.note_init(id, pid);
+        if let Some(shell) = self.containers.get_mut(&id) {
+            shell.netlink = Some(netlink);
+            shell.pidfd = Some(pidfd);
+            shell.unwatched = true;
+        }
+        self.membership_changed(&self.networks_of(id));
+        now(())
+    }
+
+    /// Nobody but its supervisor knows; one whose container was removed meanwhile has nothing to add.
+    pub(super) fn container_exited(&mut self, connection: usize, id: Id, code: i32) -> Handled {
+        if self.is_supervisor(connection, id) {
+            self.end(id, Some(code));
+        }
+        now(())
+    }
+
+    pub(super) fn container_signal(&mut self, name: &str, signal: i32) -> Handled {
+        let container = self.model.find_container(name)?;
+        if container.kind == ContainerKind::Plugged {
+            let name = &container.name;
+            let mend = format!("'{name}' is plugged in, not ours to end: 'tapswitch unplug {name}'");
+            return Err(Refused::new(Kind::NotOurs, mend));
+        }
+        let not_running =
+            || Refused::new(Kind::BadState, format!("container '{}' does not run", container.name));
+        let shell = self.containers.get(&container.id).filter(|shell| !shell.init_ended);
+        match shell.and_then(|shell| shell.pidfd.as_ref()) {
+            Some(pidfd) => {
+                let signal = Signal::try_from(signal).map_err(|error| failed(&error))?;
+                send_signal(pidfd.as_fd(), signal).map_err(|error| match error.raw_os_error() {
+                    // It has ended, and we are about to hear of it.
+                    Some(nix::libc::ESRCH) => not_running(),
+                    _ => failed(&error),
+                })?;
+                now(())
+            }
+            _ => Err(not_running()),
+        }
+    }
+
+    pub(super) fn container_wait(&self, name: &str) -> Handled {
+        let container = self.model.find_container(name)?;
+        match container.state {
+            State::Created | State::Running => Ok(Answer::WhenEnded(container.id)),
+            State::Exited { code } => now(Some(code)),
+            State::Lost => now(None::<i32>),
+        }
+    }
+
+    pub(super) fn container_remove(&mut self, name: &str, force: bool) -> Handled {
+        let container = self.model.find_container(name)?;
+        let (id, name) = (container.id, container.name.clone());
+        if container.kind == ContainerKind::Plugged {
+            return Err(Refused::new(
+                Kind::BadState,
+                format!("'{name}' is plugged in, not ours to remove: 'tapswitch unplug {name}'"),
+            ));
+        }
+        if container.is_alive() {
+            if !force {
+                return Err(Refused::new(
+                    Kind::BadState,
+                    format!(
+                        "container '{name}' is running: 'tapswitch stop {name}' first, or 'tapswitch rm -f {name}'"
+                    ),
+                ));
+            }
+            self.kill(id);
+            self.end(id, None);
+        }
+        self.forget(id);
+        now(name)
+    }
+
+    pub(super) fn container_find(&self, name: &str) -> Handled {
+        let container = self.model.find_container(name)?;
+        let shell = self.containers.get(&container.id);
+        now(ContainerFacts {
+            id: container.id,
+            name: container.name.clone(),
+            hostname: container.hostname.clone(),
+            pid: container.pid.filter(|_| shell.is_some_and(|shell| !shell.init_ended)),
+            directory: self.runtime.directory(container.id),
+            offload: self.options.offload,
+            spec: shell.map(|shell| shell.spec.clone()).unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn connect(
+        &mut self,
+        word: &str,
+        spec: &EndpointSpec,
+        configure: bool,
+        descriptors: Vec<OwnedFd>,
+    ) -> Handled {
+        let mut descriptors = descriptors.into_iter();
+        let tun = next(&mut descriptors, "a TAP")?;
+        let netlink = netlink(next(&mut descriptors, "a netlink socket")?)?;
+        let (container, endpoint) = self.model.connect(word, spec)?;
+        let (id, endpoint) = (container.id, endpoint.clone());
+        if let Err(refused) = self.attach(id, &endpoint, tun, &Place::Inside(&netlink), configure) {
+            self.model.disconnect(word, &endpoint.network.to_string())?;
+            return Err(refused);
+        }
+        self.rename_ports(id);
+        self.membership_changed(&[endpoint.network]);
+        self.joined(id, &endpoint)
+    }
+
+    pub(super) fn disconnect(&mut self, word: &str, network: &str) -> Handled {
+        let id = self.model.find_container(word)?.id;
+        let endpoint = self.model.disconnect(word, network)?;
+        self.detach(&endpoint);
+        self.rename_ports(id);
+        self.write_hosts(id);
+        self.membership_changed(&[endpoint.network]);
+        now(())
+    }
+
+    pub(super) fn plug(&mut self, plug: Plug, descriptors: Vec<OwnedFd>) -> Handled {
+        if let Ok(container) = self.model.find_container(&plug.name)
+            && container.kind == ContainerKind::Plugged
+            && plug.pid == container.pid
+            && plug.pid.is_some()
+        {
+            return self.connect(&plug.name, &plug.endpoint, plug.configure, descriptors);
+        }
+        let spec = ContainerSpec {
+            name: Some(plug.name.clone()),
+            kind: ContainerKind::Plugged,
+            networks: vec![plug.endpoint.clone()],
+            ..ContainerSpec::default()
+        };
+        let id = self.declare(spec, true, None)?;
+        let plugged = self.plug_in(id, &plug, descriptors);
+        if plugged.is_err() {
+            self.forget(id);
+        }
+        plugged
+    }
+
+    fn plug_in(&mut self, id: Id, plug: &Plug, descriptors: Vec<OwnedFd>) -> Handled {
+        let mut descriptors = descriptors.into_iter();
+        let tun = next(&mut descriptors, "a TAP")?;
+        let socket = netlink(next(&mut descriptors, "a netlink socket")?)?;
+        let endpoints =
+            self.model.container(id).map(|container| container.endpoints.clone()).unwrap_or_default();
+        let [endpoint] = endpoints.as_slice() else {
+            return Err(failed(&"a plugged namespace joins one network at a time"));
+        };
+        self.model.started(id, plug.pid.unwrap_or(0), host::now_ns())?;
+        if plug.nursery {
+            let namespace = next(&mut descriptors, "the namespace to plug")?;
+            let inside = netlink(next(&mut descriptors, "a netlink socket in the namespace")?)?;
+            let place = Place::Nursery { nursery: socket, namespace, inside };
+            self.attach(id, endpoint, tun, &place, plug.configure)?;
+        } else {
+            self.attach(id, endpoint, tun, &Place::Inside(&socket), plug.configure)?;
+            if let Some(shell) = self.containers.get_mut(&id) {
+                shell.netlink = Some(socket);
+                shell.pidfd = descriptors.next();
+                shell.unwatched = shell.pidfd.is_some();
+            }
+        }
+        self.membership_changed(&[endpoint.network]);
+        self.joined(id, endpoint)
+    }
+
+    fn joined(&self, id: Id, endpoint: &Endpoint) -> Handled {
+        let Some(container) = self.model.container(id) else { return Err(failed(&"the container has gone")) };
+        now(Joined {
+            name: container.name.clone(),
+            ifname: endpoint.ifname.clone(),
+            mac: endpoint.mac,
+            addresses: endpoint.addresses.clone(),
+            hosts: names::peers(&self.model, container),
+        })
+    }
+
+    pub(super) fn unplug(&mut self, name: &str, network: Option<&str>) -> Handled {
+        let container = self.model.find_container(name)?;
+        let (id, name) = (container.id, container.name.clone());
+        if container.kind != ContainerKind::Plugged {
+            let mend = format!("'{name}' is a container of ours: 'tapswitch stop {name}' ends it");
+            return Err(Refused::new(Kind::BadState, mend));
+        }
+        match network {
+            Some(network) if container.endpoints.len() > 1 => self.disconnect(&name, network),
+            Some(network) => {
+                let on = self.model.find_network(network)?.id;
+                if !container.endpoints.iter().any(|endpoint| endpoint.network == on) {
+                    let text = format!("'{name}' is not on network '{network}'");
+                    return Err(Refused::new(Kind::NotConnected, text));
+                }
+                self.forget(id);
+                now(())
+            }
+            None => {
+                self.forget(id);
+                now(())
+            }
+        }
+    }
+
+    /// Pidfds to watch from now on.
+    pub(super) fn take_new_pidfds(&mut self) -> Vec<(Id, OwnedFd)> {
+        let fresh = |(id, shell): (&Id, &mut Shell)| {
+            let pidfd = shell.pidfd.as_ref().filter(|_| std::mem::take(&mut shell.unwatched))?;
+            Some((*id, pidfd.try_clone().ok()?))
+        };
+        self.containers.iter_mut().filter_map(fresh).collect()
+    }
+
+    /// Whether a container's pidfd matters still.
+    pub(super) fn watches(&self, id: Id) -> bool {
+        self.containers.get(&id).is_some_and(|shell| shell.pidfd.is_some())
+    }
+
+    /// A container's init (or a plugged process) has ended: its ports, addresses and names go now.
+    pub(super) fn process_ended(&mut self, id: Id) {
+        let Some(shell) = self.containers.get_mut(&id) else { return };
+        shell.init_ended = true;
+        let supervised = shell.supervisor.is_some();
+        if supervised {
+            self.release_endpoints(id);
+        } else {
+            self.end(id, None);
+        }
+    }
+
+    /// Every port of a container was deleted inside; a namespace plugged by path has then gone.
+    pub(super) fn all_ports_lost(&mut self, id: Id) {
+        let by_path =
+            self.containers.get(&id).is_some_and(|shell| shell.pidfd.is_none() && shell.supervisor.is_none());
+        if by_path {
+            self.end(id, None);
+        }
+    }
+
+    /// A connection has closed: containers whose supervisor it was end with it, and those that it never
+    /// started were never there.
+    pub(super) fn supervisor_gone(&mut self, connection: usize) {
+        let theirs = self.containers.iter().filter(|(_, shell)| shell.supervisor == Some(connection));
+        for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if self.is_running(id) {
+                self.kill(id);
+                self.end(id, None);
+            } else {
+                self.forget(id);
+            }
+        }
+    }
+
+    /// The daemon ends: so do its containers. Supervisors see the connection close and follow up.
+    pub(super) fn end_all(&mut self) {
+        for shell in self.containers.values().filter(|shell| shell.supervisor.is_some() && !shell.init_ended)
+        {
+            if let Some(pidfd) = &shell.pidfd {
+                let _ = send_signal(pidfd.as_fd(), Signal::SIGTERM);
+            }
+        }
+    }
+
+    /// Containers that have ended and whose waiters are to be told, with their exit codes.
+    pub(super) fn take_ended(&mut self) -> Vec<(Id, Handled)> {
+        let ended = std::mem::take(&mut self.ended);
+        for (id, _) in &ended {
+            if self.containers.get(id).is_some_and(|shell| shell.auto_remove) {
+                self.forget(*id);
+            }
+        }
+        ended.into_iter().map(|(id, code)| (id, now(code))).collect()
+    }
+
+    fn kill(&self, id: Id) {
+        if let Some(shell) = self.containers.get(&id).filter(|shell| !shell.init_ended)
+            && let Some(pidfd) = &shell.pidfd
+            && shell.supervisor.is_some()
+        {
+            // It may have ended a moment ago.
+            let _ = send_signal(pidfd.as_fd(), Signal::SIGKILL);
+        }
+    }
+
+    /// A container has ended; `code` is unknown when only its disappearance was seen.
+    fn end(&mut self, id: Id, code: Option<i32>) {
+        if !self.model.container(id).is_some_and(|container| container.is_alive()) {
+            return;
+        }
+        self.release_endpoints(id);
+        let _ = self.model.ended(id, code, host::now_ns());
+        if let Some(shell) = self.containers.get_mut(&id) {
+            (shell.netlink, shell.pidfd, shell.supervisor) = (None, None, None);
+        }
+        self.ended.push((id, code));
+    }
+
+    /// Gives a container's ports, addresses and names back.
+    fn release_endpoints(&mut self, id: Id) {
+        let Some(container) = self.model.container(id) else { return };
+        let networks = self.networks_of(id);
+        for endpoint in container.endpoints.clone() {
+            self.detach(&endpoint);
+            let _ = self.model.disconnect(&id.to_string(), &endpoint.network.to_string());
+        }
+        self.membership_changed(&networks);
+    }
+
+    /// Removes every trace of a container.
+    fn forget(&mut self, id: Id) {
+        if self.model.container(id).is_some_and(|container| container.is_alive()) {
+            self.ended.push((id, None));
+        }
+        self.release_endpoints(id);
+        let _ = self.model.remove_container(&id.to_string(), true);
+        self.containers.remove(&id);
+        self.runtime.remove(id);
+    }
+
+    /// Who is on these networks has changed: rewrite the hosts files that tell of them, and let
+    /// captures look again.
+    fn membership_changed(&self, networks: &[Id]) {
+        let concerned = networks.iter().flat_map(|network| self.model.endpoints(*network));
+        let ids: BTreeSet<Id> = concerned.map(|(container, _)| container.id).collect();
+        ids.into_iter().for_each(|id| self.write_hosts(id));
+        self.reselect_captures();
+    }
+
+    fn write_hosts(&self, id: Id) {
+        let container = self.model.container(id);
+        if let Some(container) = container.filter(|it| it.kind == ContainerKind::Run && it.is_alive()) {
+            // A directory that somebody removed costs that container its names, nothing more.
+            let _ = self.runtime.write(id, "hosts", &names::hosts(&self.model, container));
+        }
+    }
+
+    /// The networks a container is on.
+    fn networks_of(&self, id: Id) -> Vec<Id> {
+        let endpoints = self.model.container(id).map(|container| container.endpoints.iter());
+        endpoints.into_iter().flatten().map(|endpoint| endpoint.network).collect()
+    }
+}

@@ -1,0 +1,271 @@
+//! The control plane's own poll loop: connections, pidfds, signals, reports.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, TryRecvError};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::runtime::Runtime;
+use super::{Answer, Daemon, Handled};
+use crate::control::requests::{Envelope, Reply, VERSION};
+use crate::control::{Id, Kind, Refused};
+use crate::io::control_socket::{Connection, Message};
+use crate::io::event_loop::Event;
+
+const LISTENER: Token = Token(usize::MAX);
+const SIGNALS: Token = Token(usize::MAX - 1);
+const REPORTS: Token = Token(usize::MAX - 2);
+/// Tokens below are connections (even) and pidfds (odd).
+const MAX_CONNECTIONS: usize = 8192;
+
+/// The loop's state; the daemon proper is handed to [`ControlLoop::run`].
+pub(super) struct ControlLoop {
+    poll: Poll,
+    listener: UnixListener,
+    /// Connections wait that were not accepted for want of descriptors; no edge will tell again.
+    starved: bool,
+    signals: SignalFd,
+    connections: BTreeMap<usize, Connection>,
+    next_token: usize,
+    /// Pidfds in the poll set, and whose end they tell.
+    pidfds: BTreeMap<usize, (OwnedFd, Id)>,
+    /// Connections that wait for a container's end.
+    waiting: Vec<(usize, Id)>,
+}
+
+/// Blocks the signals that end the daemon in this thread and all it starts, and hands back
+/// the descriptor that tells of them.
+pub(super) fn block_signals() -> anyhow::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+impl ControlLoop {
+    /// Listens on the runtime's socket. The waker is for reports from the switch loop.
+    pub(super) fn listen(runtime: &Runtime, signals: SignalFd) -> anyhow::Result<(Self, Arc<Waker>)> {
+        let path = runtime.socket();
+        let listener =
+            UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        let poll = Poll::new()?;
+        register(poll.registry(), &listener, LISTENER, Interest::READABLE)?;
+        register(poll.registry(), &signals, SIGNALS, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), REPORTS)?);
+        let inner = Self {
+            poll,
+            listener,
+            starved: false,
+            signals,
+            connections: BTreeMap::new(),
+            next_token: 0,
+            pidfds: BTreeMap::new(),
+            waiting: Vec::new(),
+        };
+        Ok((inner, waker))
+    }
+
+    /// Runs until the daemon is done, then ends its containers.
+    pub(super) fn run(mut self, mut daemon: Daemon, reports: &Receiver<Event>) -> anyhow::Result<()> {
+        let mut events = Events::with_capacity(128);
+        while !daemon.is_done(self.connections.keys().copied()) {
+            match self.poll.poll(&mut events, None) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other.context("the control loop cannot poll")?,
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(),
+                    SIGNALS => daemon.stopping |= matches!(self.signals.read_signal(), Ok(Some(_))),
+                    REPORTS => take_reports(&mut daemon, reports),
+                    Token(token) if token % 2 == 1 => self.process_ended(&mut daemon, token),
+                    Token(token) => self.serve_connection(&mut daemon, token, event.is_writable()),
+                }
+            }
+            self.watch_new_processes(&mut daemon);
+            self.answer_waiting(&mut daemon);
+            if self.starved {
+                // This turn may have closed something.
+                self.accept();
+            }
+        }
+        daemon.end_all();
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    // A client that cannot be registered is closed, and sees that.
+                    if self.connections.len() < MAX_CONNECTIONS && is_allowed(&stream) {
+                        let _ = self.admit(stream);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.starved = error.kind() != ErrorKind::WouldBlock;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: UnixStream) -> anyhow::Result<()> {
+        let connection = Connection::new(stream)?;
+        let token = self.new_token(0);
+        register(self.poll.registry(), &connection, Token(token), Interest::READABLE | Interest::WRITABLE)?;
+        self.connections.insert(token, connection);
+        Ok(())
+    }
+
+    /// A token that was never used: even for connections, odd for pidfds.
+    fn new_token(&mut self, parity: usize) -> usize {
+        self.next_token += 2;
+        self.next_token + parity
+    }
+
+    fn serve_connection(&mut self, daemon: &mut Daemon, token: usize, writable: bool) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let flushed = if writable { connection.flush() } else { Ok(()) };
+        let received = flushed.and_then(|()| connection.receive());
+        let closed = match received {
+            Ok((messages, closed)) => {
+                let alive = messages.into_iter().all(|message| self.answer(daemon, token, message));
+                closed || !alive
+            }
+            Err(error) => {
+                // The peer may be gone already; if not, it learns why it is closed.
+                let refused = Refused::new(Kind::BadRequest, error.to_string());
+                let _ = self.reply(token, Err(refused));
+                true
+            }
+        };
+        if closed {
+            self.connections.remove(&token);
+            self.waiting.retain(|(waiting, _)| *waiting != token);
+            daemon.connection_closed(token);
+        }
+    }
+
+    /// Answers one message; false when the connection is to be closed.
+    fn answer(&mut self, daemon: &mut Daemon, token: usize, message: Message) -> bool {
+        let handled =
+            parse(&message.text).and_then(|envelope| daemon.handle(token, envelope.request, message));
+        match handled {
+            Ok(Answer::WhenEnded(id)) => {
+                self.waiting.push((token, id));
+                true
+            }
+            Ok(Answer::Now(value)) => self.reply(token, Ok(value)),
+            Err(refused) => self.reply(token, Err(refused)),
+        }
+    }
+
+    fn reply(&mut self, token: usize, result: Result<serde_json::Value, Refused>) -> bool {
+        let Some(connection) = self.connections.get_mut(&token) else { return false };
+        let reply = match result {
+            Ok(value) => Reply::Ok(value),
+            Err(refused) => Reply::Error(refused),
+        };
+        serde_json::to_vec(&reply).is_ok_and(|text| connection.send(&text).is_ok())
+    }
+
+    /// Containers that were started since the last turn: watch for their end.
+    fn watch_new_processes(&mut self, daemon: &mut Daemon) {
+        let fresh = daemon.take_new_pidfds();
+        if !fresh.is_empty() {
+            // A process may well outlive what it was plugged in as.
+            self.pidfds.retain(|_, (_, id)| daemon.watches(*id));
+        }
+        for (id, pidfd) in fresh {
+            let token = self.new_token(1);
+            // Without the watch its supervisor's word still tells of its end.
+            if register(self.poll.registry(), &pidfd, Token(token), Interest::READABLE).is_ok() {
+                self.pidfds.insert(token, (pidfd, id));
+            }
+        }
+    }
+
+    fn process_ended(&mut self, daemon: &mut Daemon, token: usize) {
+        if let Some((_, id)) = self.pidfds.remove(&token) {
+            daemon.process_ended(id);
+        }
+    }
+
+    fn answer_waiting(&mut self, daemon: &mut Daemon) {
+        let ended: HashMap<Id, Handled> = daemon.take_ended().into_iter().collect();
+        if ended.is_empty() {
+            return;
+        }
+        for (token, id) in std::mem::take(&mut self.waiting) {
+            match ended.get(&id) {
+                Some(Ok(Answer::Now(code))) => drop(self.reply(token, Ok(code.clone()))),
+                Some(_) | None => self.waiting.push((token, id)),
+            }
+        }
+    }
+}
+
+/// Handles what the switch loop reported; without a switch loop there is nothing to go on for.
+pub(super) fn take_reports(daemon: &mut Daemon, reports: &Receiver<Event>) {
+    loop {
+        match reports.try_recv() {
+            Ok(report) => daemon.on_event(report),
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Disconnected) => {
+                daemon.stopping = true;
+                return;
+            }
+        }
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Envelope, Refused> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let bad =
+        |error: serde_json::Error| Refused::new(Kind::BadRequest, format!("this is not a request: {error}"));
+    let Version { version } = serde_json::from_slice(text).map_err(bad)?;
+    if version != VERSION {
+        return Err(Refused::new(
+            Kind::BadRequest,
+            format!(
+                "the client speaks version {version} of the control protocol and the daemon version {VERSION}: \
+                 run the same tapswitch for both, after 'tapswitch down --all'"
+            ),
+        ));
+    }
+    serde_json::from_slice(text).map_err(bad)
+}
+
+fn register(
+    registry: &Registry,
+    source: &impl AsFd,
+    token: Token,
+    interest: Interest,
+) -> std::io::Result<()> {
+    registry.register(&mut SourceFd(&source.as_fd().as_raw_fd()), token, interest)
+}
+
+/// Only the daemon's own user and root may ask it for anything.
+fn is_allowed(stream: &UnixStream) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    getsockopt(stream, PeerCredentials).is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}

@@ -1,0 +1,164 @@
+//! Endpoints come and go: TAPs are made, configured, put under the switch, and taken away.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::{Daemon, failed};
+use crate::control::model::Endpoint;
+use crate::control::{Id, Refused};
+use crate::dataplane::{Change, PortId};
+use crate::io::device::Device;
+use crate::io::netlink::{LinkConfig, Netlink};
+use crate::io::sys::tun::attached;
+use crate::io::tap::{OffloadTap, PlainTap};
+
+/// What only the shell knows of a port.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// Whose it is.
+    pub(super) container: Id,
+    /// The interface's index inside, which it keeps whatever it is called; 0 until it is configured.
+    pub(super) index: u32,
+    /// The interface was deleted by somebody inside.
+    pub(super) lost: bool,
+}
+
+/// Where a TAP is made, and where it goes.
+pub(super) enum Place<'a> {
+    /// It was opened inside the namespace.
+    Inside(&'a Netlink),
+    /// It was opened in a nursery, and moves into `namespace`, so that our descriptor does not
+    /// keep that namespace alive and its end can be noticed.
+    Nursery { nursery: Netlink, namespace: OwnedFd, inside: Netlink },
+}
+
+impl Daemon {
+    /// Makes an endpoint's TAP out of an opened `/dev/net/tun` (or a TAP that the client made
+    /// through tun-tap) and puts it under the switch.
+    pub(super) fn attach(
+        &mut self,
+        container: Id,
+        endpoint: &Endpoint,
+        tun: OwnedFd,
+        place: &Place<'_>,
+        configure: bool,
+    ) -> Result<(), Refused> {
+        let Some(network) = self.model.network(endpoint.network) else {
+            return Err(failed(&"the endpoint's network has gone"));
+        };
+        let config = LinkConfig {
+            mac: Some(endpoint.mac),
+            mtu: Some(network.options.mtu),
+            addresses: if configure { endpoint.addresses.clone() } else { Vec::new() },
+            no_ipv6: !network.has_ipv6(),
+            up: configure,
+        };
+        let (port, number) = (PortId(endpoint.port), super::network_number(network));
+        let name = self.port_name(container, endpoint);
+        let device = make_device(endpoint, tun, place)?;
+        self.in_loop(move |inner| {
+            inner.apply(Change::AddPort(port, number)).map_err(|rejected| failed(&rejected))?;
+            inner.attach(port, device, &name).map_err(|error| {
+                // It was added a moment ago, so it can be removed.
+                let _ = inner.apply(Change::RemovePort(port));
+                failed(&format!("the poll set did not take the TAP: {error}"))
+            })
+        })??;
+        self.links.insert(port, Link { container, index: 0, lost: false });
+        let inside = match place {
+            Place::Inside(netlink) => netlink,
+            Place::Nursery { inside, .. } => inside,
+        };
+        match inside.configure(&endpoint.ifname, &config) {
+            Ok(index) => {
+                self.links.insert(port, Link { container, index, lost: false });
+                Ok(())
+            }
+            Err(error) => {
+                self.detach(endpoint);
+                Err(failed(&error))
+            }
+        }
+    }
+
+    /// Takes an endpoint's port off the switch; closing the TAP deletes the interface.
+    pub(super) fn detach(&mut self, endpoint: &Endpoint) {
+        let port = PortId(endpoint.port);
+        if self.links.remove(&port).is_some() {
+            // When the loop has ended, so have its ports.
+            let _ = self.in_loop(move |inner| {
+                inner.detach(port);
+                inner.apply(Change::RemovePort(port))
+            });
+        }
+    }
+
+    /// What captures and listings call a port.
+    pub(super) fn port_name(&self, container: Id, endpoint: &Endpoint) -> String {
+        self.model.container(container).map_or_else(String::new, |owner| owner.port_name(endpoint))
+    }
+
+    /// Tells the captures the names of a container's ports anew: they depend on how many there are.
+    pub(super) fn rename_ports(&self, id: Id) {
+        let Some(container) = self.model.container(id) else { return };
+        let names: Vec<_> = container
+            .endpoints
+            .iter()
+            .map(|endpoint| (PortId(endpoint.port), container.port_name(endpoint)))
+            .collect();
+        let _ = self.in_loop(move |inner| {
+            names.iter().for_each(|(port, name)| inner.captures.name_port(*port, name));
+        });
+    }
+
+    /// The interface behind a port was deleted inside. The number may be another port's by now, which
+    /// then has its device.
+    pub(super) fn port_lost(&mut self, port: PortId) {
+        if self.in_loop(move |inner| inner.is_attached(port)).unwrap_or(false) {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&port) else { return };
+        link.lost = true;
+        let id = link.container;
+        let all_lost = self.links.values().filter(|link| link.container == id).all(|link| link.lost);
+        if all_lost {
+            self.all_ports_lost(id);
+        }
+    }
+
+    /// A network's MTU has changed: tell the interfaces of its containers, where we still can.
+    pub(super) fn set_mtu_inside(&self, network: Id, mtu: u32) {
+        for (container, endpoint) in self.model.endpoints(network) {
+            let netlink = self.containers.get(&container.id).and_then(|shell| shell.netlink.as_ref());
+            if let (Some(netlink), Some(link)) = (netlink, self.links.get(&PortId(endpoint.port))) {
+                // An interface that was deleted inside needs none.
+                let _ = netlink.set_mtu(link.index, mtu);
+            }
+        }
+    }
+}
+
+/// A descriptor that is attached to an interface already is a plain TAP, made through tun-tap.
+fn make_device(endpoint: &Endpoint, tun: OwnedFd, place: &Place<'_>) -> Result<Box<dyn Device>, Refused> {
+    // In the nursery the interface has the port's alias, which is nobody else's.
+    let first = match place {
+        Place::Inside(_) => &endpoint.ifname,
+        Place::Nursery { .. } => &endpoint.alias,
+    };
+    let (device, name): (Box<dyn Device>, String) = if attached(tun.as_fd()).is_ok() {
+        let tap = PlainTap::adopt(tun).map_err(|error| failed(&error))?;
+        let name = tap.name().to_owned();
+        (Box::new(tap), name)
+    } else {
+        let tap = OffloadTap::attach(tun, first).map_err(|error| failed(&error))?;
+        (Box::new(tap), first.clone())
+    };
+    let moved = match place {
+        Place::Inside(netlink) if name != endpoint.ifname => netlink.rename(&name, &endpoint.ifname),
+        Place::Inside(_) => Ok(()),
+        Place::Nursery { nursery, namespace, .. } => {
+            nursery.move_to_netns(&name, namespace.as_fd(), &endpoint.ifname)
+        }
+    };
+    moved.map_err(|error| failed(&error))?;
+    Ok(device)
+}

@@ -1,0 +1,288 @@
+//! The daemon: the switch loop in one thread, the control plane in another.
+//!
+//! Theory of operation. [`serve`] takes the lock of its control socket, starts the switch
+//! loop in a thread, and runs the control loop in its own: requests of clients, ends of
+//! containers (pidfds), signals, and what the switch loop reports. The control loop owns
+//! the model and everything that names things; the switch loop owns the switch and the
+//! devices, and is reached by closures that it runs between two bursts.
+//!
+//! The daemon never enters a namespace: TAPs and netlink sockets come from clients that
+//! were inside. It keeps nothing that would outlive it: closing a TAP's descriptor deletes
+//! the interface, so a daemon that is killed leaves no interface behind; what it leaves in
+//! its runtime directory the next start removes.
+
+mod captures;
+mod containers;
+mod control_loop;
+mod endpoints;
+mod networks;
+pub mod runtime;
+mod views;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use crossbeam_channel::Sender;
+use mio::Waker;
+
+use crate::control::compile::network_number;
+use crate::control::requests::{Request, Status};
+use crate::control::{Id, Kind, Model, Refused};
+use crate::dataplane::{PortId, Switch};
+use crate::io::control_socket::Message;
+use crate::io::event_loop::{Event, EventLoop, Handle};
+use crate::io::netlink::Netlink;
+use crate::io::{host, random};
+
+use control_loop::ControlLoop;
+use runtime::Runtime;
+
+/// How a daemon is to behave.
+pub struct Options {
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Whether TAPs carry super-frames.
+    pub offload: bool,
+    /// `icc` of the default network.
+    pub icc: bool,
+    /// End when the last container has ended and no lab is left.
+    pub transient: bool,
+    /// Called once the socket listens.
+    pub ready: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Why there was no answer yet.
+pub(crate) enum Answer {
+    /// Here it is.
+    Now(serde_json::Value),
+    /// It comes when the container has ended.
+    WhenEnded(Id),
+}
+
+/// A result of the control plane.
+pub(crate) type Handled = Result<Answer, Refused>;
+
+/// The control plane's state.
+pub(crate) struct Daemon {
+    model: Model,
+    switch: Handle,
+    options: Options,
+    runtime: Runtime,
+    host: Vec<ipnet::IpNet>,
+    /// What only the shell knows of a container.
+    containers: BTreeMap<Id, containers::Shell>,
+    /// What only the shell knows of a port.
+    links: BTreeMap<PortId, endpoints::Link>,
+    /// Containers whose end nobody who waits for it has been told yet, with their exit codes.
+    ended: Vec<(Id, Option<i32>)>,
+    captures: BTreeMap<u64, captures::Session>,
+    next_capture: u64,
+    /// A client has come and gone, so that a transient daemon may end.
+    was_used: bool,
+    stopping: bool,
+}
+
+/// Runs a daemon until it is told to end.
+///
+/// # Errors
+/// When the socket is another daemon's, cannot be made, or the kernel refuses what the loops need.
+pub fn serve(options: Options) -> anyhow::Result<()> {
+    let runtime = Runtime::lock(&options.socket)?;
+    runtime.clean_stale();
+    let signals = control_loop::block_signals()?;
+    let (control, waker) = ControlLoop::listen(&runtime, signals)?;
+    let (report, reports) = crossbeam_channel::unbounded();
+    let mut reporter = Reporter { report: Some(report), waker };
+    let notify = Box::new(move |event| reporter.tell(event));
+    let (inner, switch) =
+        EventLoop::new(Switch::new(random::seed()), notify).context("cannot start the switch loop")?;
+    let thread = std::thread::Builder::new().name("switch".into()).spawn(move || inner.run())?;
+    let daemon = Daemon::new(options, runtime, switch.clone())?;
+    let served = control.run(daemon, &reports);
+    // The loop may have failed by itself; then its own result says why.
+    let _ = switch.call(EventLoop::stop);
+    let ran = thread.join().map_err(|_| anyhow::anyhow!("the switch loop panicked; this is a bug"))?;
+    served.and(ran.context("the switch loop failed"))
+}
+
+/// The switch loop's way to the control loop, which also hears when it goes: there is no switch then.
+struct Reporter {
+    report: Option<Sender<Event>>,
+    waker: Arc<Waker>,
+}
+
+impl Reporter {
+    fn tell(&mut self, event: Event) {
+        // The control loop hears everything, unless it is ending itself.
+        if let Some(report) = &self.report {
+            let _ = report.send(event);
+        }
+        let _ = self.waker.wake();
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.report = None;
+        let _ = self.waker.wake();
+    }
+}
+
+impl Daemon {
+    fn new(options: Options, runtime: Runtime, switch: Handle) -> anyhow::Result<Self> {
+        let host = host::prefixes();
+        let mut model = Model::new(Id::new(random::bytes()), host::now_ns(), &host)?;
+        if !options.icc {
+            model.set_options(crate::control::model::DEFAULT_NETWORK, &[("icc".into(), "false".into())])?;
+        }
+        let mut daemon = Self {
+            model,
+            switch,
+            options,
+            runtime,
+            host,
+            containers: BTreeMap::new(),
+            links: BTreeMap::new(),
+            ended: Vec::new(),
+            captures: BTreeMap::new(),
+            next_capture: 0,
+            was_used: false,
+            stopping: false,
+        };
+        let bridge = daemon.model.networks().first().map(|network| network.id);
+        if let Some(bridge) = bridge {
+            daemon.install_network(bridge)?;
+        }
+        if let Some(ready) = daemon.options.ready.take() {
+            ready();
+        }
+        Ok(daemon)
+    }
+
+    /// Answers one request. `connection` names who asks, for what is tied to it.
+    fn handle(&mut self, connection: usize, request: Request, message: Message) -> Handled {
+        let descriptors = message.descriptors;
+        match request {
+            Request::Status => self.status(),
+            Request::Shutdown => {
+                self.stopping = true;
+                now(())
+            }
+            Request::NetworkCreate { spec } => self.network_create(&spec),
+            Request::NetworkRemove { name } => self.network_remove(&name),
+            Request::NetworkPrune => self.network_prune(),
+            Request::NetworkSet { name, options } => self.network_set(&name, &options),
+            Request::NetworkList => self.network_list(),
+            Request::NetworkInspect { names } => self.network_inspect(&names),
+            Request::Connect { container, endpoint } => {
+                self.connect(&container, &endpoint, true, descriptors)
+            }
+            Request::Disconnect { container, network } => self.disconnect(&container, &network),
+            Request::ContainerCreate { spec, auto_remove } => {
+                self.container_create(connection, spec, auto_remove)
+            }
+            Request::ContainerStart { id, pid } => self.container_start(connection, id, pid, descriptors),
+            Request::ContainerExited { id, code } => self.container_exited(connection, id, code),
+            Request::ContainerSignal { name, signal } => self.container_signal(&name, signal),
+            Request::ContainerWait { name } => self.container_wait(&name),
+            Request::ContainerRemove { name, force } => self.container_remove(&name, force),
+            Request::ContainerFind { name } => self.container_find(&name),
+            Request::ContainerList { all } => self.container_list(all),
+            Request::ContainerInspect { names } => self.container_inspect(&names),
+            Request::Plug { name, endpoint, pid, nursery, configure } => {
+                self.plug(containers::Plug { name, endpoint, pid, nursery, configure }, descriptors)
+            }
+            Request::Unplug { name, network } => self.unplug(&name, network.as_deref()),
+            Request::LabMembers { lab } => self.lab_members(lab.as_deref()),
+            Request::ShowPorts => self.show_ports(),
+            Request::ShowFdb => self.show_fdb(),
+            Request::ShowDrops => self.show_drops(),
+            Request::ShowTopology { dot } => self.show_topology(dot),
+            Request::FdbAdd { network, mac, port } => self.fdb_add(&network, mac, &port),
+            Request::FdbRemove { network, mac } => self.fdb_remove(&network, mac),
+            Request::PortSet { port, up } => self.port_set(&port, up),
+            Request::CaptureStart { interfaces, filter, snaplen, drops } => {
+                let wanted = captures::Wanted { interfaces, drops };
+                self.capture_start(connection, wanted, filter, snaplen, descriptors)
+            }
+            Request::CaptureStop => self.capture_stop(connection),
+        }
+    }
+
+    fn status(&self) -> Handled {
+        now(Status {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: "poll".to_owned(),
+            offload: self.options.offload,
+            networks: self.model.networks().len(),
+            containers: self.model.containers().iter().filter(|container| container.is_alive()).count(),
+            ports: self.links.len(),
+            captures: self.captures.len(),
+            socket: self.options.socket.clone(),
+        })
+    }
+
+    /// Runs a closure in the switch loop.
+    fn in_loop<R: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut EventLoop) -> R + Send + 'static,
+    ) -> Result<R, Refused> {
+        self.switch.call(request).map_err(|error| failed(&error))
+    }
+
+    /// A connection has closed: what was tied to it ends.
+    fn connection_closed(&mut self, connection: usize) {
+        self.was_used = true;
+        self.capture_abandoned(connection);
+        self.supervisor_gone(connection);
+    }
+
+    /// The switch loop reports something.
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::PortLost(port) => self.port_lost(port),
+        }
+    }
+
+    /// Whether it is time to end. Clients that watch do not hold a transient daemon, others do:
+    /// they may be about to ask for more.
+    fn is_done(&self, mut connections: impl Iterator<Item = usize>) -> bool {
+        let watches = |connection| self.capture_of(connection).is_some();
+        let mut is_idle = || {
+            let alive = self.model.containers().iter().any(|container| container.is_alive());
+            let labs = self.model.networks().iter().any(|network| network.lab.is_some());
+            !alive && !labs && connections.all(watches)
+        };
+        self.stopping || (self.options.transient && self.was_used && is_idle())
+    }
+}
+
+/// An answer that is there.
+fn now(value: impl serde::Serialize) -> Handled {
+    serde_json::to_value(value).map(Answer::Now).map_err(|error| failed(&error))
+}
+
+/// A failure of the system, not of the request.
+fn failed(error: &dyn std::fmt::Display) -> Refused {
+    Refused::new(Kind::System, error.to_string())
+}
+
+/// The next of the descriptors that came along.
+fn next(descriptors: &mut std::vec::IntoIter<OwnedFd>, what: &str) -> Result<OwnedFd, Refused> {
+    let missing =
+        || Refused::new(Kind::BadRequest, format!("the request came without its descriptor of {what}"));
+    descriptors.next().ok_or_else(missing)
+}
+
+fn netlink(descriptor: OwnedFd) -> Result<Netlink, Refused> {
+    let no_socket =
+        |error| Refused::new(Kind::BadRequest, format!("a descriptor is no netlink socket: {error}"));
+    Netlink::new(descriptor).map_err(no_socket)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! The daemon's files: socket, lock, and a directory per container.
+//!
+//! Everything lies beside the socket: `NAME.sock`, `NAME.lock`, and `NAME.d/ID/` with a
+//! container's `hosts`, `hostname`, `resolv.conf`, `nsswitch.conf`, `log` and `init`
+//! (the pid of its init and when that started, so that a next daemon can tell it from a
+//! stranger with the same pid).
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+
+use crate::control::Id;
+
+/// The longest path that fits a socket's address (`sun_path`), less its terminator.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// How long a daemon takes to end once it listens no more, at most.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Where the control socket is when nobody says otherwise.
+///
+/// `$TAPSWITCH_SOCKET` is clap's to read; then `/run/tapswitch/` as root, `$XDG_RUNTIME_DIR/tapswitch/`
+/// or `/tmp/tapswitch-UID/` for users.
+pub fn default_socket() -> PathBuf {
+    let uid = geteuid();
+    let directory = if uid.is_root() {
+        PathBuf::from("/run/tapswitch")
+    } else {
+        match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| Path::new(value).is_dir()) {
+            Some(base) => Path::new(&base).join("tapswitch"),
+            None => PathBuf::from(format!("/tmp/tapswitch-{uid}")),
+        }
+    };
+    directory.join("control.sock")
+}
+
+/// The runtime directory of a daemon that holds its lock.
+#[derive(Debug)]
+pub struct Runtime {
+    socket: PathBuf,
+    containers: PathBuf,
+    /// Held until the daemon's end, however that comes.
+    _lock: Flock<File>,
+}
+
+impl Runtime {
+    /// Takes the lock of a socket's path, making its directory if need be.
+    ///
+    /// # Errors
+    /// When another daemon holds it, or the directory is not ours alone.
+    pub fn lock(socket: &Path) -> anyhow::Result<Self> {
+        if socket.as_os_str().len() > MAX_SOCKET_PATH {
+            bail!(
+                "the socket path {} is longer than {MAX_SOCKET_PATH} bytes: choose a shorter one with --socket",
+                socket.display()
+            );
+        }
+        let directory = match socket.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        make_private(directory)?;
+        let path = socket.with_extension("lock");
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(&path);
+        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        let mut lock = match lock_file(file, socket) {
+            Ok(lock) => lock,
+            Err(Errno::EWOULDBLOCK) => bail!(
+                "another daemon (pid {}) serves {}: 'tapswitch status' asks it, --socket PATH starts a second one",
+                fs::read_to_string(&path).unwrap_or_default().trim(),
+                socket.display()
+            ),
+            Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        };
+        lock.set_len(0)?;
+        writeln!(lock, "{}", std::process::id())?;
+        let containers = socket.with_extension("d");
+        make_private(&containers)?;
+        Ok(Self { socket: socket.to_owned(), containers, _lock: lock })
+    }
+
+    /// The socket's path.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Removes what a daemon that was killed left: its socket, and its containers, if any still run.
+    pub fn clean_stale(&self) {
+        // Not there is as good as removed; anything else shows when the socket is bound.
+        let _ = fs::remove_file(&self.socket);
+        for entry in fs::read_dir(&self.containers).into_iter().flatten().flatten() {
+            let init = fs::read_to_string(entry.path().join("init")).unwrap_or_default();
+            if let Some((pid, start)) = init.trim().split_once(' ')
+                && let Ok(pid) = pid.parse()
+                && start_time(pid).is_some_and(|now| now == start)
+            {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+
+    /// The directory of a container.
+    pub fn directory(&self, id: Id) -> PathBuf {
+        self.containers.join(id.short())
+    }
+
+    /// Makes a container's directory.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn create(&self, id: Id) -> std::io::Result<PathBuf> {
+        let directory = self.directory(id);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        Ok(directory)
+    }
+
+    /// Notes a container's init, for [`clean_stale`](Self::clean_stale) of a daemon to come.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn note_init(&self, id: Id, pid: u32) -> std::io::Result<()> {
+        let pid = i32::try_from(pid).map_err(std::io::Error::other)?;
+        let start = start_time(pid).unwrap_or_default();
+        fs::write(self.directory(id).join("init"), format!("{pid} {start}\n"))
+    }
+
+    /// Writes one of a container's files in place, for it may be bind-mounted: then root inside has it
+    /// open as well, and could hold us up with a lease on it (fcntl(2)), which only a non-blocking open
+    /// does not wait for.
+    ///
+    /// # Errors
+    /// What the file system refuses; `WouldBlock` while there is a lease.
+    pub fn write(&self, id: Id, name: &str, text: &str) -> std::io::Result<()> {
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+        let mut file = fs::OpenOptions::new();
+        file.write(true).create(true).truncate(true).custom_flags(flags.bits());
+        file.open(self.directory(id).join(name))?.write_all(text.as_bytes())
+    }
+
+    /// Removes a container's directory.
+    pub fn remove(&self, id: Id) {
+        // What cannot be removed now, the next start tries again.
+        let _ = fs::remove_dir_all(self.directory(id));
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.containers);
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+/// Locks a file for as long as we live. A daemon that is just ending does not listen any more and
+/// lets go of the lock in a moment; so wait for that moment.
+fn lock_file(mut file: File, socket: &Path) -> Result<Flock<File>, Errno> {
+    let end = Instant::now() + ENDING;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((ours, Errno::EWOULDBLOCK))
+                if Instant::now() < end && UnixStream::connect(socket).is_err() =>
+            {
+                file = ours
+            }
+            Err((_, error)) => return Err(error),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Makes a directory that only we can use, or makes sure that it is such.
+fn make_private(directory: &Path) -> anyhow::Result<()> {
+    let shown = directory.display();
+    if !directory.exists() {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.with_context(|| {
+            format!("cannot make the runtime directory {shown}: choose another with --socket")
+        })?;
+    }
+    let look = |of: fn(&Path) -> std::io::Result<fs::Metadata>| {
+        of(directory).with_context(|| format!("cannot look at {shown}"))
+    };
+    let (metadata, link) = (look(|path| fs::metadata(path))?, look(|path| fs::symlink_metadata(path))?);
+    // A directory (or a link to one) of somebody else, or a shared one without the sticky bit, could be
+    // swapped under us.
+    let shared = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
+    let is_foreign = |of: &fs::Metadata| of.uid() != geteuid().as_raw() && of.uid() != 0;
+    if is_foreign(&metadata) || is_foreign(&link) || shared {
+        bail!(
+            "the runtime directory {shown} can be changed by others: remove it, or choose another with --socket"
+        );
+    }
+    Ok(())
+}
+
+/// When a process started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)).
+fn start_time(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name may hold anything, but it ends at the last parenthesis.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_refused_while_the_first_holds_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("t/control.sock");
+        let first = Runtime::lock(&socket).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let refused = Runtime::lock(&socket).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("another daemon (pid {})", std::process::id())), "{refused}");
+        drop(first);
+        Runtime::lock(&socket).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_can_change_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = Runtime::lock(&directory.path().join("control.sock")).unwrap_err().to_string();
+        assert!(refused.contains("can be changed by others"), "{refused}");
+    }
+
+    #[test]
+    fn in_a_shared_directory_nothing_of_others_is_used() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |path: &Path, bits| fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
+        mode(directory.path(), 0o1777);
+        let at = |name: &str| directory.path().join(name);
+        symlink(at("precious"), at("one.lock")).unwrap();
+        fs::write(at("precious"), "kept").unwrap();
+        assert!(Runtime::lock(&at("one.sock")).is_err());
+        assert_eq!(fs::read_to_string(at("precious")).unwrap(), "kept");
+        fs::create_dir(at("two.d")).unwrap();
+        mode(&at("two.d"), 0o777);
+        assert!(Runtime::lock(&at("two.sock")).is_err());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_had_at_once_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = Runtime::lock(&directory.path().join("control.sock")).unwrap();
+        let id = Id::new([1; 32]);
+        let hosts = runtime.create(id).unwrap().join("hosts");
+        // As a lease would, a pipe makes who opens it wait for somebody else.
+        nix::unistd::mkfifo(&hosts, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(runtime.write(id, "hosts", "").is_err());
+        fs::remove_file(&hosts).unwrap();
+        std::os::unix::fs::symlink(directory.path().join("elsewhere"), &hosts).unwrap();
+        assert!(runtime.write(id, "hosts", "").is_err());
+        assert!(!directory.path().join("elsewhere").exists());
+    }
+
+    #[test]
+    fn stale_containers_are_killed_only_when_they_are_the_same_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = Runtime::lock(&directory.path().join("control.sock")).unwrap();
+        let (one, two) = (Id::new([1; 32]), Id::new([2; 32]));
+        let mut stale = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        runtime.create(one).unwrap();
+        runtime.note_init(one, stale.id()).unwrap();
+        runtime.create(two).unwrap();
+        runtime.write(two, "init", &format!("{} 1\n", other.id())).unwrap();
+        runtime.clean_stale();
+        assert!(!stale.wait().unwrap().success());
+        assert!(other.try_wait().unwrap().is_none(), "a stranger with a reused pid lives on");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(!runtime.directory(one).exists() && !runtime.directory(two).exists());
+    }
+}

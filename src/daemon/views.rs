@@ -1,0 +1,137 @@
+//! Requests that only look.
+
+use std::collections::BTreeMap;
+
+use super::{Daemon, Handled, network_number, now};
+use crate::control::Refused;
+use crate::control::show::{self, DropRow, FdbRow, PortRow, Style};
+use crate::dataplane::fdb::FdbEntry;
+use crate::dataplane::{Counters, NetworkId, PortId};
+use crate::io::event_loop::EventLoop;
+use crate::io::host;
+
+/// Entries read from an fdb between two bursts.
+const PAGE: usize = 1024;
+
+impl Daemon {
+    pub(super) fn network_list(&self) -> Handled {
+        now(show::network_rows(&self.model))
+    }
+
+    pub(super) fn network_inspect(&self, names: &[String]) -> Handled {
+        let one = |name: &String| Ok(show::inspect_network(&self.model, self.model.find_network(name)?));
+        now(names.iter().map(one).collect::<Result<Vec<_>, Refused>>()?)
+    }
+
+    pub(super) fn container_list(&self, all: bool) -> Handled {
+        now(show::container_rows(&self.model, all, host::now_ns()))
+    }
+
+    pub(super) fn container_inspect(&self, names: &[String]) -> Handled {
+        let one = |name: &String| Ok(show::inspect_container(&self.model, self.model.find_container(name)?));
+        now(names.iter().map(one).collect::<Result<Vec<_>, Refused>>()?)
+    }
+
+    pub(super) fn show_ports(&self) -> Handled {
+        let counters = self.in_loop(|inner| port_counters(inner))?;
+        let with_counters = |(port, mut row): (u32, PortRow)| {
+            if let Some((up, seen)) = counters.get(&PortId(port)) {
+                (row.rx_frames, row.rx_bytes, row.rx_segments) =
+                    (seen.rx.frames, seen.rx.bytes, seen.rx.segments);
+                (row.tx_frames, row.tx_bytes, row.tx_segments) =
+                    (seen.tx.frames, seen.tx.bytes, seen.tx.segments);
+                row.drops = seen.dropped();
+                let inside = self.look_inside(PortId(port));
+                row.kernel_drops = inside.as_ref().map_or(0, |link| link.dropped);
+                row.state = match (self.links.get(&PortId(port)), up, inside) {
+                    (Some(link), ..) if link.lost => "lost",
+                    (_, false, _) => "down",
+                    (_, true, Some(link)) if !link.up => "link-down",
+                    _ => "up",
+                }
+                .to_owned();
+            }
+            row
+        };
+        now(show::port_rows(&self.model).into_iter().map(with_counters).collect::<Vec<_>>())
+    }
+
+    /// What the interface behind a port is like, as its namespace sees it now.
+    fn look_inside(&self, port: PortId) -> Option<crate::io::netlink::LinkInfo> {
+        let link = self.links.get(&port)?;
+        let netlink = self.containers.get(&link.container)?.netlink.as_ref()?;
+        netlink.link_at(link.index).ok()
+    }
+
+    pub(super) fn show_fdb(&self) -> Handled {
+        let mut rows = Vec::new();
+        for network in self.model.networks() {
+            let mut cursor = Some(0);
+            while let Some(from) = cursor {
+                let id = network_number(network);
+                let (entries, next) = self.in_loop(move |inner| fdb_page(inner, id, from))?;
+                rows.extend(entries.iter().map(|entry| self.fdb_row(&network.name, entry)));
+                cursor = next;
+            }
+        }
+        now(rows)
+    }
+
+    fn fdb_row(&self, network: &str, entry: &FdbEntry) -> FdbRow {
+        let (port, container) = self.name_of(entry.port).unwrap_or_default();
+        FdbRow {
+            network: network.to_owned(),
+            mac: entry.mac.to_string(),
+            port,
+            container,
+            age: (!entry.is_static).then_some(entry.age.as_secs()),
+            is_static: entry.is_static,
+        }
+    }
+
+    /// A port's name, and its container's.
+    fn name_of(&self, port: PortId) -> Option<(String, String)> {
+        let container = self.model.container(self.links.get(&port)?.container)?;
+        let endpoint = container.endpoints.iter().find(|endpoint| endpoint.port == port.0)?;
+        Some((container.port_name(endpoint), container.name.clone()))
+    }
+
+    pub(super) fn show_drops(&self) -> Handled {
+        let ports = self.in_loop(|inner| port_counters(inner))?;
+        let mut rows = Vec::new();
+        for (port, (_, counters)) in &ports {
+            if let Some((name, _)) = self.name_of(*port) {
+                rows.extend(drop_rows(&name, counters));
+            }
+        }
+        for network in self.model.networks() {
+            let id = network_number(network);
+            let counters = self.in_loop(move |inner| inner.switch.network_counters(id))?;
+            rows.extend(drop_rows(&format!("net:{}", network.name), &counters.unwrap_or_default()));
+        }
+        now(rows)
+    }
+
+    pub(super) fn show_topology(&self, dot: bool) -> Handled {
+        now(if dot { show::dot(&self.model) } else { show::topology(&self.model, Style::Unicode) })
+    }
+}
+
+fn port_counters(inner: &EventLoop) -> BTreeMap<PortId, (bool, Counters)> {
+    inner.switch.ports().map(|(id, port)| (id, (port.up, port.counters))).collect()
+}
+
+fn fdb_page(inner: &EventLoop, network: NetworkId, from: usize) -> (Vec<FdbEntry>, Option<usize>) {
+    let now = inner.now();
+    inner.switch.network(network).map_or_else(Default::default, |network| network.fdb.page(now, from, PAGE))
+}
+
+fn drop_rows(at: &str, counters: &Counters) -> Vec<DropRow> {
+    let row = |(reason, count): (crate::dataplane::DropReason, u64)| DropRow {
+        at: at.to_owned(),
+        reason: reason.name().to_owned(),
+        count,
+        sentence: reason.sentence().to_owned(),
+    };
+    counters.reasons().map(row).collect()
+}

@@ -1,0 +1,155 @@
+//! `preflight`, `up`, `down`, `status`, `show topology`: labs come and go.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Lab, Process, is_alive, until};
+
+scenarios! {
+    preflight_is_content
+    the_demo_lab_comes_and_goes
+    a_lab_in_the_foreground_ends_with_its_time
+    ctrl_c_takes_everything_away
+    labs_with_mistakes_change_nothing
+    a_lab_of_ones_own
+}
+
+fn preflight_is_content(lab: &Lab) {
+    let report = lab.ok("preflight");
+    let rows = lab.json("preflight");
+    let mends = report.lines().filter(|line| line.trim_start().starts_with("mend: ")).count();
+    assert_eq!(report.lines().count(), rows.len() + mends, "{report}");
+    assert_eq!(rows.iter().filter(|row| row["mend"] != "").count(), mends, "{report}");
+    for check in ["user_namespaces", "tap", "tun_device", "runtime_directory"] {
+        let row = rows.iter().find(|row| row["check"] == check).unwrap();
+        assert_eq!(row["state"], "ok", "{report}");
+        assert_eq!(row["mend"], "");
+    }
+}
+
+fn the_demo_lab_comes_and_goes(lab: &Lab) {
+    let said = lab.ok("up -d");
+    assert!(said.contains("tapswitch exec alice ping -c3 bob"), "{said}");
+    for box_of in ["net1 (br-", "172.19.0.0/16", "alice", "eth0  172.19.0.2  veth"] {
+        assert!(said.contains(box_of), "{said}");
+    }
+    let status = lab.json("status");
+    assert_eq!((&status[0]["networks"], &status[0]["containers"]), (&3.into(), &4.into()));
+    assert_eq!(status[0]["engine"], "poll");
+    assert_eq!(status[0]["socket"], lab.socket().to_str().unwrap());
+    assert!(lab.pings("alice", "bob") && lab.pings("dave", "carol"));
+    let dot = lab.ok("show topology --dot");
+    assert!(dot.starts_with("graph") && dot.contains("alice"), "{dot}");
+    assert_eq!(lab.refused("up -d"), "lab 'demo' is up already: 'tapswitch down demo' takes it down");
+    assert_eq!(lab.ok("ps -q").lines().count(), 4, "and the lab that was there still is");
+    let pid = lab.daemon_pid();
+    lab.ok("down demo");
+    until("the end of a daemon that 'up' started", || !is_alive(pid));
+    assert!(lab.refused("ps").starts_with("no daemon serves"));
+    lab.ok("down --all");
+    // However closely they follow each other.
+    for _ in 0..5 {
+        lab.ok("up -d");
+        lab.ok("down demo");
+        lab.ok("up -d");
+        lab.ok("down --all");
+        lab.daemon("");
+        lab.ok("down --all");
+    }
+}
+
+/// `up` without `-d`, as soon as it says that everything is up.
+fn up_in_foreground(lab: &Lab, words: &[&str]) -> Process {
+    let mut command = lab.tapswitch(words);
+    command.stdout(Stdio::piped());
+    let mut up = lab.start(command);
+    let lines = BufReader::new(up.0.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(Result::unwrap);
+    assert!(lines.any(|line| line == "Ctrl-C takes it down."));
+    up
+}
+
+fn a_lab_in_the_foreground_ends_with_its_time(lab: &Lab) {
+    let mut up = up_in_foreground(lab, &["up", "lab:demo", "--for", "1s"]);
+    assert_eq!(lab.ok("ps -q").lines().count(), 4);
+    assert_eq!(up.code(), Some(0));
+    until("nobody of the lab", || lab.processes().is_empty());
+    assert_eq!(lab.ts("up --for soon").status.code(), Some(2));
+}
+
+fn ctrl_c_takes_everything_away(lab: &Lab) {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut up = up_in_foreground(lab, &["up"]);
+        let inits: Vec<i64> = lab.json("ps").iter().map(|row| row["pid"].as_i64().unwrap()).collect();
+        assert_eq!(inits.len(), 4);
+        up.signal(signal);
+        assert_eq!(up.code(), Some(0));
+        until("nobody of the lab", || lab.processes().is_empty());
+        assert!(inits.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap()));
+        assert!(!lab.socket().exists());
+    }
+}
+
+fn labs_with_mistakes_change_nothing(lab: &Lab) {
+    let path = lab.path().join("bad.toml");
+    let toml = "[network.a]\n[container.c]\nnetworks = [\"a\"]\nsysctls = { \"net.ipv4.no_such\" = \"1\" }\n";
+    fs::write(&path, toml).unwrap();
+    let said = lab.refused_last(&format!("up -d {}", path.display()));
+    assert!(said.starts_with("tapswitch: cannot set net.ipv4.no_such inside the container"), "{said}");
+    until("the end of a daemon that was started in vain", || lab.processes().is_empty());
+    lab.daemon("");
+    let before = lab.json("network ls");
+    let mistakes = [
+        ("[network.net1]\nsubnet = \"172.19.0.0/99\"\n", ":2:"),
+        ("[network.net1\n", ":1:"),
+        ("[network.net1]\n[container.a]\nnetworks = [\"net9\"]\n", ":3:"),
+        ("[network.net1]\ncolour = \"red\"\n", ":2:"),
+        ("[container.a]\nnetworks = [\"bridge\"]\nip = \"not an address\"\n", ":3:"),
+    ];
+    for (toml, place) in mistakes {
+        fs::write(&path, toml).unwrap();
+        let output = lab.ts(&format!("up -d {}", path.display()));
+        let said = crate::harness::text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{toml}: {said}");
+        assert!(said.contains("bad.toml") && said.contains(place), "{toml}: {said}");
+        assert_eq!(lab.json("network ls"), before, "{toml}");
+    }
+    assert!(lab.refused("up -d /nowhere.toml").starts_with("cannot read the lab /nowhere.toml: "));
+    assert_eq!(lab.refused("up lab:moon"), "there is no built-in lab 'lab:moon': lab:demo is there");
+    assert!(lab.refused("down moon").starts_with("lab 'moon' is not up"));
+    assert_eq!(lab.ts("down").status.code(), Some(2));
+    // A lab that only the daemon can refuse: nothing of it stays.
+    lab.ok("network create --subnet 172.19.0.0/16 mine");
+    let before = lab.json("network ls");
+    fs::write(&path, "[network.a]\nsubnet = \"10.9.0.0/24\"\n[network.b]\nsubnet = \"172.19.5.0/24\"\n")
+        .unwrap();
+    assert!(lab.refused_last(&format!("up -d {}", path.display())).contains("172.19."));
+    assert_eq!(lab.json("network ls"), before);
+}
+
+fn a_lab_of_ones_own(lab: &Lab) {
+    let path = lab.path().join("mine.toml");
+    let toml = r#"
+        [network.left]
+        subnet = ["10.1.0.0/24", "fd00:1::/64"]
+        [network.right]
+        options = { mtu = "1400" }
+        [container.server]
+        networks = ["left"]
+        command = "echo serving; exec sleep 1000"
+        [container.router]
+        networks = ["left", "right"]
+        forward = true
+    "#;
+    fs::write(&path, toml).unwrap();
+    lab.ok(&format!("up -d {}", path.display()));
+    assert_eq!(lab.row("ps", "name", "server")["lab"], "mine");
+    assert_eq!(lab.ok("logs server"), "serving\n");
+    assert_eq!(lab.inside("router", "cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+    assert_eq!(lab.inside("router", "cat /sys/class/net/eth1/mtu"), "1400\n");
+    assert!(lab.pings("router", "server"));
+    lab.ok(&format!("down {}", path.display()));
+}

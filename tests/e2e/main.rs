@@ -1,0 +1,29 @@
+//! Every command on real namespaces, through the real binary: as root, as an ordinary user without
+//! any capability, and as root in a network namespace that forwards nothing.
+//!
+//! `cargo test --test e2e user::` runs one of the three. What cannot be tested on a machine says
+//! `SKIP:` on standard error, with a number.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+/// Tests of a module's scenarios, one for each kind of user.
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        mod root { $(#[test] fn $name() { $crate::harness::run($crate::harness::Who::Root, super::$name); })* }
+        mod user { $(#[test] fn $name() { $crate::harness::run($crate::harness::Who::User, super::$name); })* }
+        mod no_forward {
+            $(#[test] fn $name() { $crate::harness::run($crate::harness::Who::NoForward, super::$name); })*
+        }
+    };
+}
+
+mod capture;
+mod containers;
+mod daemon;
+mod harness;
+mod idle;
+mod inside;
+mod labs;
+mod networks;
+mod plug;
+mod thousand;
+mod traffic;
