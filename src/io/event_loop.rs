@@ -74,6 +74,10 @@ struct Attached {
     device: Box<dyn Device>,
     /// Whether it stands in the ready queue.
     queued: bool,
+    /// Its interface is being deleted. The kernel tells that by POLLERR, once, and possibly before
+    /// reads fail (`tun_detach_all`, Linux `drivers/net/tun.c`): what is still queued is read, then
+    /// it is lost.
+    doomed: bool,
 }
 
 /// Collects what one burst sends: which frame of the burst, by which port.
@@ -184,7 +188,15 @@ impl EventLoop {
                 match event.token() {
                     WAKE => self.run_requests(),
                     TIMER => self.handle_timer(),
-                    Token(port) => self.mark_ready(PortId(port as u32)),
+                    Token(port) => {
+                        let port = PortId(port as u32);
+                        if event.is_error()
+                            && let Some(attached) = self.devices.get_mut(port.0)
+                        {
+                            attached.doomed = true;
+                        }
+                        self.mark_ready(port);
+                    }
                 }
             }
             for _ in 0..self.ready.len() {
@@ -237,7 +249,7 @@ impl EventLoop {
             self.poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
         }
         self.captures.name_port(port, name);
-        self.devices.insert(port.0, Attached { device, queued: false });
+        self.devices.insert(port.0, Attached { device, queued: false, doomed: false });
         // Frames may have come before the registration.
         self.mark_ready(port);
         Ok(())
@@ -305,6 +317,7 @@ impl EventLoop {
     fn serve(&mut self, from: PortId) {
         let Some(attached) = self.devices.get_mut(from.0) else { return };
         attached.queued = false;
+        let doomed = attached.doomed;
         let Burst { frames: count, bytes, end } = read_burst(attached.device.as_mut(), &mut self.burst);
         let now = self.clock.now();
         self.courtesy.burst(now, count, bytes);
@@ -318,6 +331,7 @@ impl EventLoop {
         }
         self.flush();
         match end {
+            BurstEnd::Empty if doomed => self.lose(from),
             BurstEnd::Empty => {}
             BurstEnd::Budget => self.mark_ready(from),
             BurstEnd::Lost => self.lose(from),
