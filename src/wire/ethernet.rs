@@ -1,5 +1,6 @@
 //! Ethernet II headers with any number of VLAN tags (IEEE 802.3 §3.2, IEEE 802.1Q §9.6).
 
+use super::ip::Version;
 use super::{MacAddr, Malformed};
 
 /// Bytes of an untagged header.
@@ -34,6 +35,16 @@ pub struct Header {
 }
 
 impl Header {
+    /// Whether an untagged IP packet follows, and of which version.
+    #[inline]
+    pub const fn ip_version(&self) -> Option<Version> {
+        match (self.tags, self.ethertype) {
+            (0, IPV4) => Some(Version::V4),
+            (0, IPV6) => Some(Version::V6),
+            _ => None,
+        }
+    }
+
     /// Reads the header of a frame.
     ///
     /// # Errors

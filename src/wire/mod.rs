@@ -4,13 +4,24 @@
 //! and returns [`Malformed`] otherwise; after it returned, no accessor can fail.
 //! Nothing here keeps state, performs I/O or knows about the rest of the crate.
 
+pub mod arp;
 pub mod checksum;
+pub mod emit;
 pub mod ethernet;
+pub mod icmp;
+pub mod ip;
+pub mod ipv4;
+pub mod ipv6;
 pub mod mac;
+pub mod ndp;
+pub mod packet;
 pub mod segment;
+pub mod tcp;
+pub mod udp;
 pub mod virtio;
 
 pub use mac::MacAddr;
+pub use packet::{IpError, Packet, Transport};
 pub use virtio::Offload;
 
 /// A header that is too short, or whose fields contradict the bytes around it.
