@@ -1,9 +1,14 @@
 //! The only way to change a switch's configuration.
 
+use super::interface::{Interface, Route};
+use super::local::{self, Advertiser, Gateway};
 use super::network::{Network, NetworkConfig, NetworkId};
 use super::port::{Port, PortId};
+use super::rules::Ruleset;
+use super::settings::Settings;
 use super::{Instant, Switch};
 use crate::wire::MacAddr;
+use crate::wire::ip::{Addr, Prefix, Version};
 
 /// One change, carried out between two frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +29,20 @@ pub enum Change {
     AddFdb(NetworkId, MacAddr, PortId),
     /// Removes an fdb entry, learned or static.
     RemoveFdb(NetworkId, MacAddr),
+    /// Gives a network a gateway, changes it, or takes it away. Its connected routes go with it.
+    SetInterface(NetworkId, Option<Interface>),
+    /// A static route.
+    AddRoute(Route),
+    /// Removes a static route.
+    RemoveRoute(Route),
+    /// New rules for an IP version, all at once; rules that stay the same keep their counters.
+    SetRules(Version, Ruleset),
+    /// New settings of the whole.
+    Set(Settings),
 }
 
 /// Why a change was refused. Nothing was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// No network has this number.
     #[error("there is no network number {}", .0.0)]
@@ -50,6 +65,24 @@ pub enum Rejected {
     /// The address cannot be a station's.
     #[error("{0} is a group address or zero, which no port can have")]
     BadAddress(MacAddr),
+    /// The network has no gateway.
+    #[error("the network number {} has no gateway", .0.0)]
+    NoInterface(NetworkId),
+    /// An address of another interface.
+    #[error("{0} is the address of another interface already")]
+    AddressTaken(Addr),
+    /// There is such a route already.
+    #[error("there is a route to {0} with that next hop already")]
+    RouteExists(Prefix),
+    /// There is no such route.
+    #[error("there is no route to {0} with that next hop")]
+    UnknownRoute(Prefix),
+    /// The next hop is not on the interface's link.
+    #[error("the next hop {0} is not in a prefix of the interface it should be reached by")]
+    Unreachable(Addr),
+    /// A rule jumps to a chain that is not there, or chains jump in a circle.
+    #[error("the rules of chain {0} are not sound")]
+    BadRules(String),
     /// The fdb has no such entry.
     #[error("the fdb has no entry for {0}")]
     UnknownAddress(MacAddr),
@@ -61,7 +94,14 @@ impl Switch {
     /// # Errors
     /// [`Rejected`] when it names what is not there, or what is there already; nothing changed then.
     pub fn apply(&mut self, now: Instant, change: Change) -> Result<(), Rejected> {
-        self.handle_timeout(now);
+        self.expire(now);
+        self.carry_out(now, change)?;
+        // What flows remember of their way is void.
+        self.changes = self.changes.wrapping_add(1);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, now: Instant, change: Change) -> Result<(), Rejected> {
         match change {
             Change::AddNetwork(id, config) => self.add_network(id, config),
             Change::SetNetwork(id, config) => self.set_network(now, id, config),
@@ -71,6 +111,14 @@ impl Switch {
             Change::SetPort(id, up) => self.set_port(id, up),
             Change::AddFdb(network, mac, port) => self.add_fdb(network, mac, port),
             Change::RemoveFdb(network, mac) => self.remove_fdb(network, mac),
+            Change::SetInterface(network, interface) => self.set_interface(now, network, interface),
+            Change::AddRoute(route) => self.add_route(route),
+            Change::RemoveRoute(route) => self.remove_route(&route),
+            Change::SetRules(version, rules) => self.set_rules(version, rules),
+            Change::Set(settings) => {
+                self.set_settings(settings);
+                Ok(())
+            }
         }
     }
 
@@ -98,7 +146,10 @@ impl Switch {
             return Err(Rejected::NetworkInUse(id));
         }
         self.networks.remove(id.0);
-        Ok(())
+        self.neighbours.forget_network(id);
+        self.plan_gateways();
+        // Only its own routes go: no other interface can contradict that.
+        self.routes.set_interface(id, None)
     }
 
     fn add_port(&mut self, id: PortId, on: NetworkId) -> Result<(), Rejected> {
@@ -119,6 +170,9 @@ impl Switch {
             network.fdb.flush_port(id, true);
             network.departed.add(&port.counters);
         }
+        self.conntrack.forget_port(id);
+        self.neighbours.forget_port(id);
+        self.reassembly.forget_port(id);
         Ok(())
     }
 
@@ -147,5 +201,63 @@ impl Switch {
     fn remove_fdb(&mut self, id: NetworkId, mac: MacAddr) -> Result<(), Rejected> {
         let network = self.networks.get_mut(id.0).ok_or(Rejected::UnknownNetwork(id))?;
         if network.fdb.forget(mac) { Ok(()) } else { Err(Rejected::UnknownAddress(mac)) }
+    }
+
+    /// Connected routes follow the addresses, neighbours are forgotten with the link's addresses, and
+    /// the gateway announces itself at the next timeout.
+    fn set_interface(
+        &mut self,
+        now: Instant,
+        id: NetworkId,
+        interface: Option<Interface>,
+    ) -> Result<(), Rejected> {
+        let network = self.networks.get(id.0).ok_or(Rejected::UnknownNetwork(id))?;
+        let addresses = |interface: &Option<Interface>| interface.as_ref().map(|own| own.addresses.clone());
+        let (before, after) = (addresses(&network.interface), addresses(&interface));
+        if let Some(own) = interface.as_ref().filter(|own| !own.mac.is_station()) {
+            return Err(Rejected::BadAddress(own.mac));
+        }
+        self.routes.set_interface(id, after.as_deref())?;
+        let Some(network) = self.networks.get_mut(id.0) else { return Ok(()) };
+        let mac = |interface: &Option<Interface>| interface.as_ref().map(|interface| interface.mac);
+        let moved = before != after || mac(&network.interface) != mac(&interface);
+        let advertises = |interface: &Option<Interface>| interface.as_ref().is_some_and(|own| own.advertise);
+        let (advertised, will) = (advertises(&network.interface), advertises(&interface));
+        if moved {
+            network.gateway = Gateway::default();
+        }
+        if will && (moved || !advertised) {
+            network.gateway.advertiser = Advertiser::start(now, self.seed ^ u64::from(id.0));
+        } else if advertised && !will {
+            network.gateway.advertiser.stop(now);
+        }
+        if moved {
+            network.announce = interface.is_some();
+            self.neighbours.forget_network(id);
+        }
+        network.interface = interface;
+        self.plan_gateways();
+        Ok(())
+    }
+
+    fn add_route(&mut self, route: Route) -> Result<(), Rejected> {
+        let interface = self.interface(route.interface).ok_or(Rejected::NoInterface(route.interface))?;
+        if let Some(via) = route.via.filter(|via| !local::is_on_link(interface, *via)) {
+            return Err(Rejected::Unreachable(via));
+        }
+        self.routes.add(route)
+    }
+
+    fn remove_route(&mut self, route: &Route) -> Result<(), Rejected> {
+        self.routes.remove(route)
+    }
+
+    fn set_rules(&mut self, version: Version, rules: Ruleset) -> Result<(), Rejected> {
+        self.rules[version as usize].replace(rules)
+    }
+
+    fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.conntrack.set(settings.conntrack, settings.timeouts);
     }
 }

@@ -1,5 +1,7 @@
 //! Counters, the same at ports and networks.
 
+use std::ops::{Index, IndexMut};
+
 use super::outcome::DropReason;
 
 /// Frames in one direction. A super-frame is one frame of `segments` frames on the wire.
@@ -28,6 +30,51 @@ impl Traffic {
         self.bytes -= len as u64;
         self.segments -= u64::from(segments);
     }
+
+    /// Takes back frames that were counted and then not delivered.
+    pub fn subtract(&mut self, lost: &Self) {
+        self.frames -= lost.frames;
+        self.bytes -= lost.bytes;
+        self.segments -= lost.segments;
+    }
+}
+
+/// Dropped frames by [`DropReason::index`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drops([u64; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self([0; DropReason::COUNT])
+    }
+}
+
+impl Index<DropReason> for Drops {
+    type Output = u64;
+
+    #[inline]
+    fn index(&self, reason: DropReason) -> &u64 {
+        &self.0[reason.index()]
+    }
+}
+
+impl IndexMut<DropReason> for Drops {
+    #[inline]
+    fn index_mut(&mut self, reason: DropReason) -> &mut u64 {
+        &mut self.0[reason.index()]
+    }
+}
+
+impl Drops {
+    /// Frames dropped for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The reasons that occurred, with their counts.
+    pub fn reasons(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().zip(self.0).filter(|(_, count)| *count > 0).map(|(r, count)| (*r, count))
+    }
 }
 
 /// What a port or a network has seen.
@@ -37,20 +84,20 @@ pub struct Counters {
     pub rx: Traffic,
     /// Out of the switch.
     pub tx: Traffic,
-    /// Dropped, by [`DropReason::index`]: by verdict, at the port it came from; by a device
+    /// Dropped, by reason: by verdict, at the port it came from; by a device
     /// that could not send it, at the port it should have left by.
-    pub drops: [u64; DropReason::COUNT],
+    pub drops: Drops,
 }
 
 impl Counters {
     /// Frames dropped for any reason.
     pub fn dropped(&self) -> u64 {
-        self.drops.iter().sum()
+        self.drops.total()
     }
 
     /// The reasons that occurred, with their counts.
     pub fn reasons(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().zip(self.drops).filter(|(_, count)| *count > 0).map(|(r, count)| (*r, count))
+        self.drops.reasons()
     }
 
     /// Adds another set, as a network adds up its ports.
@@ -60,7 +107,7 @@ impl Counters {
             mine.bytes += theirs.bytes;
             mine.segments += theirs.segments;
         }
-        for (mine, theirs) in self.drops.iter_mut().zip(other.drops) {
+        for (mine, theirs) in self.drops.0.iter_mut().zip(other.drops.0) {
             *mine += theirs;
         }
     }

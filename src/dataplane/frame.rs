@@ -56,6 +56,18 @@ impl Frame {
         &self.buffer[HEADROOM..HEADROOM + self.len]
     }
 
+    /// The frame, to be rewritten in place.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[HEADROOM..HEADROOM + self.len]
+    }
+
+    /// Cuts off what is behind the first `len` bytes.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// Puts a copy of `bytes` in, cut at [`MAX_LEN`].
     pub fn set(&mut self, bytes: &[u8], offload: Offload) {
         self.len = bytes.len().min(MAX_LEN);
@@ -112,6 +124,10 @@ mod tests {
         frame.space_with_header()[..wire.len()].copy_from_slice(&wire);
         frame.filled_with_header(wire.len());
         assert_eq!((frame.bytes(), frame.offload), (&[1, 2, 3][..], offload));
+        assert_eq!(frame.bytes_with_header(), wire);
+        frame.bytes_mut()[1] = 9;
+        wire[virtio::HEADER_LEN + 1] = 9;
+        assert_eq!(frame.bytes(), [1, 9, 3]);
         assert_eq!(frame.bytes_with_header(), wire);
         frame.filled_with_header(4);
         assert_eq!(frame.bytes(), b"");

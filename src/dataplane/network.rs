@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::PortId;
 use super::counters::Counters;
 use super::fdb::{Fdb, Limits};
+use super::interface::Interface;
+use super::local::Gateway;
+use super::storm::Bucket;
 
 /// A network's number, chosen by the control plane; small, for it indexes a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -39,6 +42,14 @@ pub struct Network {
     pub config: NetworkConfig,
     /// Its learned and static addresses.
     pub fdb: Fdb,
+    /// Its gateway, if it has one.
+    pub interface: Option<Interface>,
+    /// What its gateway remembers about itself.
+    pub gateway: Gateway,
+    /// Its gateway is new, and has not announced its addresses yet.
+    pub(super) announce: bool,
+    /// How fast the gateway may send errors there.
+    pub(super) errors: Bucket,
     /// Its ports, in ascending order.
     pub ports: Vec<PortId>,
     /// What its ports that are gone had seen; the total is this plus the ports of today.
@@ -47,6 +58,16 @@ pub struct Network {
 
 impl Network {
     pub(super) fn new(id: NetworkId, config: NetworkConfig, seed: u64) -> Self {
-        Self { id, config, fdb: Fdb::new(config.fdb, seed), ports: Vec::new(), departed: Counters::default() }
+        Self {
+            id,
+            config,
+            fdb: Fdb::new(config.fdb, seed),
+            interface: None,
+            gateway: Gateway::default(),
+            announce: false,
+            errors: Bucket::default(),
+            ports: Vec::new(),
+            departed: Counters::default(),
+        }
     }
 }
