@@ -69,6 +69,36 @@ pub enum Kind {
     Predefined,
     /// An option that is not known, or a value that it cannot have.
     BadOption,
+    /// What should be a port, a range of them, or a publish, and is none.
+    BadPort,
+    /// Somebody else has published the port.
+    PortInUse,
+    /// No free port is left to publish by.
+    PortsExhausted,
+    /// The container publishes no such port.
+    UnknownPublish,
+    /// A link that cannot be, as to oneself, or where no network is shared.
+    BadLink,
+    /// The container has no such link.
+    UnknownLink,
+    /// No uplink has this name or id.
+    UnknownUplink,
+    /// An uplink that makes no sense, or a container's wish to join one.
+    BadUplink,
+    /// Something else depends on it: a rule, a route, a network's option.
+    InUse,
+    /// A rule that makes no sense.
+    BadRule,
+    /// There is no rule of this number.
+    UnknownRule,
+    /// A route that makes no sense.
+    BadRoute,
+    /// There is a route to this prefix already.
+    RouteExists,
+    /// There is no such route.
+    UnknownRoute,
+    /// A setting that is not known, or a value that it cannot have.
+    BadSetting,
     /// A template of `inspect -f` beyond what is supported, or without a result.
     BadFormat,
     /// A lab file with mistakes.

@@ -198,6 +198,11 @@ impl Subnet {
         self.prefix.contains(&address) && self.role(address).is_none() && self.taken.remove(number(address))
     }
 
+    /// Whether a station may have the address: neither the subnet's own nor everybody's.
+    pub fn is_usable(&self, address: IpAddr) -> bool {
+        self.prefix.contains(&address) && !self.unusable().contains(&Some(address))
+    }
+
     fn check(&self, wish: IpAddr) -> Result<(), LeaseError> {
         if !self.prefix.contains(&wish) {
             return Err(LeaseError::Outside(wish, self.prefix));

@@ -4,6 +4,7 @@
 //! operation changes nothing, so the same requests give the same model on any machine.
 
 pub mod compile;
+pub mod docker_rules;
 pub mod error;
 pub mod id;
 pub mod ipam;
@@ -12,10 +13,13 @@ pub mod model;
 pub mod names;
 pub mod naming;
 pub mod options;
+pub mod plausible;
+pub mod ports;
 pub mod replay;
 pub mod requests;
 pub mod runs;
 pub mod show;
+pub mod sysctl;
 
 pub use error::{Kind, Refused};
 pub use id::Id;

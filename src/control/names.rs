@@ -16,8 +16,8 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 ";
 
-/// /etc/hosts of `container`: what is local, what the user added, its own addresses, and everybody
-/// else on the networks of the user's own that it is on; on network `bridge` nobody, as in Docker.
+/// /etc/hosts of `container`: what is local, what the user added, its own addresses, whom it links to under
+/// the names it gave them, and everybody else on the networks of the user's own that it is on; on network `bridge` nobody, as in Docker.
 pub fn hosts(model: &Model, container: &Container) -> String {
     let mut text = LOCAL.to_owned();
     for (name, address) in &container.extra_hosts {
@@ -30,6 +30,11 @@ pub fn hosts(model: &Model, container: &Container) -> String {
         }
         names.dedup();
         text.extend(lines(endpoint, &names));
+    }
+    for (link, other, _, theirs) in model.links_of(container) {
+        let mut names = vec![link.alias.as_str(), other.name.as_str()];
+        names.dedup();
+        text.extend(lines(theirs, &names));
     }
     for endpoint in container.endpoints.iter().filter(|endpoint| resolves(model, endpoint)) {
         for (peer, theirs) in model.endpoints(endpoint.network) {

@@ -1,12 +1,14 @@
 //! Network options: Docker's keys, our short ones, and what each may be.
 
-use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::naming::check_interface;
+use super::naming::{check_interface, check_name};
+use super::ports::PortRange;
 use super::{Kind, Refused};
+use crate::dataplane::MssClamp;
 
 /// The settings of a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkOptions {
     /// The largest packet, in bytes without the Ethernet header: 68 (RFC 791) to 65521 (what a TAP
     /// takes: `MAX_MTU` less the Ethernet header, `tun_net_init` in drivers/net/tun.c).
@@ -24,6 +26,24 @@ pub struct NetworkOptions {
     pub flood_limit: u32,
     /// The bridge's interface-like name; `None` is `br-` and 12 digits of the network's id.
     pub bridge_name: Option<String>,
+    /// Whether what leaves the network by an uplink gets the uplink's address (`MASQUERADE`).
+    pub masquerade: bool,
+    /// Source ports to masquerade with; `None` keeps the sender's where possible.
+    pub masquerade_ports: Option<PortRange>,
+    /// The IPv4 address that what leaves the network gets, instead of its uplink's (`SNAT`).
+    pub masquerade_to: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub masquerade_to6: Option<Ipv6Addr>,
+    /// The outer IPv4 address of publishes that name none; `0.0.0.0` is any.
+    pub host_binding: Ipv4Addr,
+    /// The uplink whose default route it prefers; without one, the first that was made.
+    pub uplink: Option<String>,
+    /// How the maximum segment size of TCP connections through the gateway is lowered.
+    pub mss_clamp: MssClamp,
+    /// Whether the gateway forwards packets from and to it.
+    pub forward: bool,
+    /// Whether the gateway sends router advertisements (RFC 4861 §6.2).
+    pub ra: bool,
 }
 
 impl Default for NetworkOptions {
@@ -39,6 +59,15 @@ impl Default for NetworkOptions {
             fdb_port_limit: 16_384,
             flood_limit: 10_000,
             bridge_name: None,
+            masquerade: true,
+            masquerade_ports: None,
+            masquerade_to: None,
+            masquerade_to6: None,
+            host_binding: Ipv4Addr::UNSPECIFIED,
+            uplink: None,
+            mss_clamp: MssClamp::Off,
+            forward: true,
+            ra: false,
         }
     }
 }
@@ -52,7 +81,7 @@ struct Key {
     get: fn(&NetworkOptions) -> Option<String>,
 }
 
-const KEYS: [Key; 7] = [
+const KEYS: [Key; 16] = [
     Key {
         full: "com.docker.network.bridge.enable_icc",
         short: "icc",
@@ -105,10 +134,98 @@ const KEYS: [Key; 7] = [
         set: |options, value| fill(&mut options.flood_limit, number(value, 0, u32::MAX)),
         get: |options| Some(options.flood_limit.to_string()),
     },
+    Key {
+        full: MASQUERADE,
+        short: "masquerade",
+        allowed: "true or false",
+        set: |options, value| fill(&mut options.masquerade, boolean(value)),
+        get: |options| Some(options.masquerade.to_string()),
+    },
+    Key {
+        full: "tapswitch.masquerade_ports",
+        short: "masquerade_ports",
+        allowed: "two ports with '-' between, as 20000-29999, or nothing",
+        set: |options, value| fill(&mut options.masquerade_ports, optional(value, |text| text.parse().ok())),
+        get: |options| options.masquerade_ports.map(|ports| ports.to_string()),
+    },
+    Key {
+        full: "com.docker.network.host_ipv4",
+        short: "masquerade_to",
+        allowed: "an IPv4 address, or nothing",
+        set: |options, value| fill(&mut options.masquerade_to, optional(value, own_v4)),
+        get: |options| options.masquerade_to.map(|address| address.to_string()),
+    },
+    Key {
+        full: "com.docker.network.host_ipv6",
+        short: "masquerade_to6",
+        allowed: "an IPv6 address, or nothing",
+        set: |options, value| fill(&mut options.masquerade_to6, optional(value, own_v6)),
+        get: |options| options.masquerade_to6.map(|address| address.to_string()),
+    },
+    Key {
+        full: HOST_BINDING,
+        short: "host_binding",
+        allowed: "an IPv4 address; 0.0.0.0 is any",
+        set: |options, value| {
+            let any = Some(Ipv4Addr::UNSPECIFIED).filter(|any| value == any.to_string());
+            fill(&mut options.host_binding, any.or_else(|| own_v4(value)))
+        },
+        get: |options| Some(options.host_binding.to_string()),
+    },
+    Key {
+        full: "tapswitch.uplink",
+        short: "uplink",
+        allowed: "the name of an uplink, or nothing",
+        set: |options, value| {
+            fill(
+                &mut options.uplink,
+                optional(value, |name| check_name("uplink", name).ok().map(|()| name.to_owned())),
+            )
+        },
+        get: |options| options.uplink.clone(),
+    },
+    Key {
+        full: "tapswitch.mss_clamp",
+        short: "mss_clamp",
+        allowed: "off, pmtu, or 64 to 65495 bytes",
+        set: |options, value| {
+            let clamp = match value {
+                "off" => Some(MssClamp::Off),
+                "pmtu" => Some(MssClamp::PathMtu),
+                _ => number(value, 64, 65_495).and_then(|bytes| bytes.try_into().ok()).map(MssClamp::At),
+            };
+            fill(&mut options.mss_clamp, clamp)
+        },
+        get: |options| {
+            Some(match options.mss_clamp {
+                MssClamp::Off => "off".to_owned(),
+                MssClamp::PathMtu => "pmtu".to_owned(),
+                MssClamp::At(bytes) => bytes.to_string(),
+            })
+        },
+    },
+    Key {
+        full: "tapswitch.forward",
+        short: "forward",
+        allowed: "true or false",
+        set: |options, value| fill(&mut options.forward, boolean(value)),
+        get: |options| Some(options.forward.to_string()),
+    },
+    Key {
+        full: "tapswitch.ra",
+        short: "ra",
+        allowed: "true or false",
+        set: |options, value| fill(&mut options.ra, boolean(value)),
+        get: |options| Some(options.ra.to_string()),
+    },
 ];
 
 /// Docker's key of [`NetworkOptions::bridge_name`].
 pub const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+/// Docker's key of [`NetworkOptions::masquerade`].
+pub const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+/// Docker's key of [`NetworkOptions::host_binding`].
+pub const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 
 impl NetworkOptions {
     /// Sets one option by its full or short key.
@@ -157,6 +274,25 @@ fn boolean(value: &str) -> Option<bool> {
     }
 }
 
+/// Nothing, or what `read` makes of it; a mistake is neither.
+fn optional<T>(value: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+    if value.is_empty() { Some(None) } else { read(value).map(Some) }
+}
+
+/// An address that a station can have.
+fn own_v4(value: &str) -> Option<Ipv4Addr> {
+    let address: Ipv4Addr = value.parse().ok()?;
+    let strange = address.is_unspecified() || address.is_multicast() || address.is_broadcast();
+    (!strange).then_some(address)
+}
+
+/// An address that a station can have.
+fn own_v6(value: &str) -> Option<Ipv6Addr> {
+    let address: Ipv6Addr = value.parse().ok()?;
+    let strange = address.is_unspecified() || address.is_multicast() || address.is_loopback();
+    (!strange).then_some(address)
+}
+
 fn number(value: &str, least: u32, most: u32) -> Option<u32> {
     let digits = !value.is_empty() && value.bytes().all(|c| c.is_ascii_digit());
     value.parse().ok().filter(|number| digits && (least..=most).contains(number))
@@ -196,6 +332,22 @@ mod tests {
             ("flood_limit", "4294967295", "4294967296", "0 (no limit) to 4294967295 frames per second"),
             ("icc", "f", "no", "true or false"),
             ("bridge_name", "br0", "a/b", "an interface name of at most 15 characters"),
+            ("masquerade", "0", "", "true or false"),
+            (
+                "masquerade_ports",
+                "20000-29999",
+                "0",
+                "two ports with '-' between, as 20000-29999, or nothing",
+            ),
+            ("masquerade_ports", "", "2-1", "two ports with '-' between, as 20000-29999, or nothing"),
+            ("masquerade_to", "198.51.100.9", "0.0.0.0", "an IPv4 address, or nothing"),
+            ("masquerade_to6", "2001:db8::9", "198.51.100.9", "an IPv6 address, or nothing"),
+            ("host_binding", "0.0.0.0", "::", "an IPv4 address; 0.0.0.0 is any"),
+            ("uplink", "wan", "a/b", "the name of an uplink, or nothing"),
+            ("mss_clamp", "pmtu", "on", "off, pmtu, or 64 to 65495 bytes"),
+            ("mss_clamp", "65495", "65496", "off, pmtu, or 64 to 65495 bytes"),
+            ("forward", "false", "2", "true or false"),
+            ("ra", "true", "yes", "true or false"),
         ];
         for (key, good, wrong, allowed) in table {
             let mut options = NetworkOptions::default();
@@ -212,7 +364,8 @@ mod tests {
         let refused = NetworkOptions::default().set("color", "red").unwrap_err();
         assert_eq!(
             refused.message,
-            "option 'color' is not known: the options are icc, bridge_name, mtu, ageing, fdb_limit, fdb_port_limit, flood_limit"
+            "option 'color' is not known: the options are icc, bridge_name, mtu, ageing, fdb_limit, fdb_port_limit, flood_limit, masquerade, \
+             masquerade_ports, masquerade_to, masquerade_to6, host_binding, uplink, mss_clamp, forward, ra"
         );
     }
 }

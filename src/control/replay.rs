@@ -17,7 +17,8 @@ use super::lab::Lab;
 use super::model::{Container, Endpoint};
 use super::{Id, Kind, Model, Refused};
 use crate::capture::record::{Point, Record};
-use crate::dataplane::{Counters, DropReason, Egress, Frame, Instant, PortId, Switch, Verdict};
+use crate::dataplane::counters::Drops;
+use crate::dataplane::{Counters, Egress, Frame, Instant, PortId, Switch, Verdict};
 use crate::wire::{MacAddr, Offload};
 
 /// A lab's pipeline, fed from a capture.
@@ -44,8 +45,12 @@ pub struct Summary {
     pub forwarded: u64,
     /// Frames that went to several ports.
     pub flooded: u64,
-    /// Frames that were dropped, by [`DropReason::index`].
-    pub dropped: [u64; DropReason::COUNT],
+    /// Frames that the gateway took.
+    pub local: u64,
+    /// Frames that were held back.
+    pub held: u64,
+    /// Frames that were dropped, by reason.
+    pub dropped: Drops,
     /// Records of frames on their way out, or dropped: not fed.
     pub skipped: u64,
     /// Records that belong to no port of the lab: not fed.
@@ -88,7 +93,8 @@ impl Replay {
         })
     }
 
-    /// Feeds one record and appends to `out` a record for each frame that is sent, or for the drop.
+    /// Feeds one record and appends to `out` a record for each frame that is sent, or for the drop. What
+    /// the switch sends by itself until the record's time comes before it.
     pub fn feed(&mut self, record: &Record, out: &mut Vec<Record>) {
         let index = self.summary.records;
         self.summary.records += 1;
@@ -100,26 +106,20 @@ impl Replay {
             self.summary.unplaced += 1;
             return;
         };
-        self.advance(record.time_ns);
+        self.advance(record.time_ns, out);
         self.frame.set(&record.data, Offload::NONE);
-        let seen = |port: PortId, point, comment, data: &[u8]| Record {
-            time_ns: record.time_ns,
-            interface: self.names.get(&port).cloned().unwrap_or_default(),
-            point: Some(point),
-            wire_len: record.wire_len,
-            packet_id: Some(index),
-            comment,
-            data: data.to_vec(),
-        };
-        let mut egress = Collect(|to, frame: &Frame| out.push(seen(to, Point::Out, None, frame.bytes())));
-        let verdict = self.switch.input(self.now, from, &self.frame, &mut egress, &mut ());
+        let mut egress =
+            Collect { names: &self.names, time_ns: record.time_ns, of: Some((index, record)), out };
+        let verdict = self.switch.input(self.now, from, &mut self.frame, &mut egress, &mut ());
         match verdict {
-            Verdict::ToPort(_) => self.summary.forwarded += 1,
+            Verdict::ToPort(_) | Verdict::Routed(_) => self.summary.forwarded += 1,
+            Verdict::Local => self.summary.local += 1,
+            Verdict::Held => self.summary.held += 1,
             Verdict::Flood(_) => self.summary.flooded += 1,
             Verdict::Drop(reason) => {
-                let why = Some(reason.name().to_owned());
-                out.push(seen(from, Point::Drop, why, &record.data));
-                self.summary.dropped[reason.index()] += 1; // Indexed by all reasons there are.
+                let dropped = egress.sighting(from, Point::Drop, &record.data);
+                egress.out.push(Record { comment: Some(reason.name().to_owned()), ..dropped });
+                self.summary.dropped[reason] += 1;
             }
         }
     }
@@ -149,22 +149,52 @@ impl Replay {
     }
 
     /// Lets time pass until a record's.
-    fn advance(&mut self, time_ns: u64) {
+    fn advance(&mut self, time_ns: u64, out: &mut Vec<Record>) {
         let start = *self.start_ns.get_or_insert(time_ns);
         let now = self.now.max(Instant(time_ns.saturating_sub(start)));
         while let Some(due) = self.switch.poll_timeout().filter(|due| *due <= now) {
-            self.switch.handle_timeout(due);
+            let time_ns = start.saturating_add(due.0);
+            let mut egress = Collect { names: &self.names, time_ns, of: None, out };
+            self.switch.handle_timeout(due, &mut egress);
         }
         self.now = now;
     }
 }
 
-/// Hands each frame that is sent to a closure.
-struct Collect<F>(F);
+/// Makes a record of each frame that is sent.
+struct Collect<'a> {
+    names: &'a BTreeMap<PortId, Arc<str>>,
+    time_ns: u64,
+    /// The record that is being fed, and its number.
+    of: Option<(u64, &'a Record)>,
+    out: &'a mut Vec<Record>,
+}
 
-impl<F: FnMut(PortId, &Frame)> Egress for Collect<F> {
+impl Collect<'_> {
+    /// The frame that is being fed, as it was seen somewhere else.
+    fn sighting(&self, port: PortId, point: Point, data: &[u8]) -> Record {
+        Record {
+            time_ns: self.time_ns,
+            interface: self.names.get(&port).cloned().unwrap_or_default(),
+            point: Some(point),
+            wire_len: self.of.map_or(data.len() as u32, |(_, record)| record.wire_len),
+            packet_id: self.of.map(|(index, _)| index),
+            comment: None,
+            data: data.to_vec(),
+        }
+    }
+}
+
+impl Egress for Collect<'_> {
     fn send(&mut self, to: PortId, frame: &Frame) {
-        (self.0)(to, frame);
+        let record = self.sighting(to, Point::Out, frame.bytes());
+        self.out.push(record);
+    }
+
+    fn emit(&mut self, to: PortId, bytes: &[u8], _: Offload) {
+        // It is another packet than the one that is being fed, if any.
+        let record = self.sighting(to, Point::Out, bytes);
+        self.out.push(Record { wire_len: bytes.len() as u32, packet_id: None, ..record });
     }
 }
 
@@ -178,11 +208,20 @@ pub(crate) fn model_of(lab: &Lab) -> Result<Model, Refused> {
     });
     let mut next = || ids.next().unwrap_or(Id::new([0; 32])); // Numbers do not run out.
     let mut model = Model::new(next(), 0, &given)?;
+    for uplink in &lab.uplinks {
+        model.create_uplink(uplink, next(), 0)?;
+    }
     for network in &lab.networks {
         model.create_network(network, next(), 0, &given)?;
     }
     for container in &lab.containers {
         model.create_container(container, next(), 0)?;
+    }
+    for route in &lab.routes {
+        model.add_route(route)?;
+    }
+    for rule in &lab.rules {
+        model.add_rule(rule, None)?;
     }
     Ok(model)
 }
@@ -228,12 +267,13 @@ mod tests {
         }
     }
 
-    /// Where the records went: input, port, and the reason of a drop.
+    /// Where the records went: input, port, and the reason of a drop. What the gateways say themselves is
+    /// left out.
     fn run(replay: &mut Replay, records: &[Record]) -> Vec<(u64, String, Option<String>)> {
         let mut out = Vec::new();
         records.iter().for_each(|record| replay.feed(record, &mut out));
-        let shown = |it: &Record| (it.packet_id.unwrap(), it.interface.to_string(), it.comment.clone());
-        out.iter().map(shown).collect()
+        let shown = |it: &Record| Some((it.packet_id?, it.interface.to_string(), it.comment.clone()));
+        out.iter().filter_map(shown).collect()
     }
 
     fn to(index: u64, port: &str) -> (u64, String, Option<String>) {
@@ -340,11 +380,12 @@ OUTCOME      RECORDS   MEANING
 flooded      1         To every other port of the network.
 link_local   1         01:80:c2:00:00:00–0f never cross a bridge (IEEE 802.1Q table 8-1).
 
-PORT    RX FRAMES   RX BYTES   TX FRAMES   TX BYTES   DROPS
-alice   2           120        0           0          1
-bob     0           0          1           60         0
-carol   0           0          0           0          0
-dave    0           0          0           0          0
+PORT      RX FRAMES   RX BYTES   TX FRAMES   TX BYTES   DROPS
+alice     2           120        1           42         1
+bob       0           0          2           102        0
+carol     0           0          1           42         0
+dave      0           0          1           42         0
+outside   0           0          1           42         0
 ";
         assert_eq!(replay_table(&rows), expected);
         assert!(matches!(rows[0], ReplayRow::Outcome { outcome: "flooded", records: 1, .. }));

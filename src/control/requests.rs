@@ -3,15 +3,23 @@
 //! A request is an [`Envelope`] in JSON; descriptors come along where a variant says so.
 //! The answer is `{"ok": …}` or `{"error": {"kind": …, "message": …}}`.
 
+mod router;
+mod views;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::model::{ContainerSpec, EndpointSpec, NetworkSpec};
+use super::ports::{Exposed, PublishSpec};
 use super::{Id, Refused};
 use crate::capture::filter::Program;
 use crate::wire::MacAddr;
+
+pub use router::RouterRequest;
+pub use views::{FlowFilter, Page, Question, RouteCursor, ViewRequest};
 
 /// The protocol's version; client and daemon must agree.
 pub const VERSION: u32 = 1;
@@ -146,6 +154,12 @@ pub enum Request {
         nursery: bool,
         /// Give the interface its addresses.
         configure: bool,
+        /// Ports to be reached from outside.
+        #[serde(default)]
+        publish: Vec<PublishSpec>,
+        /// Ports that it is meant to be used by.
+        #[serde(default)]
+        expose: Vec<Exposed>,
     },
     /// Stop serving a plugged namespace, or one of its networks.
     Unplug {
@@ -159,6 +173,15 @@ pub enum Request {
         /// The lab's name; none for all labs.
         lab: Option<String>,
     },
+    /// Forget the rules and routes that a lab brought along.
+    LabForget {
+        /// The lab's name; none for all labs.
+        lab: Option<String>,
+    },
+    /// What the router is told, and asked. Answer: see there.
+    Router(RouterRequest),
+    /// What the router knows. Answer: see there.
+    View(ViewRequest),
     /// Ports with their counters. Answer: rows.
     ShowPorts,
     /// Learned and static addresses. Answer: rows.
@@ -277,6 +300,15 @@ pub struct LabMembers {
     pub containers: Vec<String>,
     /// Networks by name.
     pub networks: Vec<String>,
+    /// Uplinks by name.
+    pub uplinks: Vec<String>,
+}
+
+impl LabMembers {
+    /// Whether nothing of it is up.
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.networks.is_empty() && self.uplinks.is_empty()
+    }
 }
 
 /// Where a container has been connected. Answer to [`Request::Connect`] and [`Request::Plug`].
@@ -289,7 +321,7 @@ pub struct Joined {
     /// Its address.
     pub mac: MacAddr,
     /// Its IP addresses, with prefix lengths.
-    pub addresses: Vec<ipnet::IpNet>,
+    pub addresses: Vec<IpNet>,
     /// The names that reach it, for those who cannot be given an /etc/hosts.
     pub hosts: Vec<(String, IpAddr)>,
 }

@@ -6,11 +6,13 @@
 //! model of its own, which therefore can never drift from what the daemon accepts.
 
 mod mistake;
+mod order;
 mod read;
+mod router;
 
 use ipnet::IpNet;
 
-use super::model::{ContainerSpec, NetworkSpec};
+use super::model::{ContainerSpec, NetworkSpec, RouteSpec, RuleSpec, UplinkSpec};
 use super::{Id, Kind, Model, Refused};
 use mistake::Span;
 
@@ -19,15 +21,21 @@ pub use mistake::{BadLab, Mistake};
 /// The built-in demo lab, as a file.
 pub const DEMO: &str = include_str!("../../../labs/demo.toml");
 
-/// What a lab file declares, in the file's order.
+/// What a lab file declares, in the file's order where nothing else is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lab {
     /// The file's name without `.toml`.
     pub name: String,
     /// Its networks.
     pub networks: Vec<NetworkSpec>,
-    /// Its containers.
+    /// Its containers; those that others link to come before these.
     pub containers: Vec<ContainerSpec>,
+    /// Its uplinks.
+    pub uplinks: Vec<UplinkSpec>,
+    /// Its static routes.
+    pub routes: Vec<RouteSpec>,
+    /// Its rules, in order.
+    pub rules: Vec<RuleSpec>,
 }
 
 impl Lab {
@@ -36,8 +44,12 @@ impl Lab {
     /// # Errors
     /// [`BadLab`] with every mistake that was found.
     pub fn parse(name: &str, path: &str, text: &str) -> Result<Self, BadLab> {
-        let (draft, mut mistakes) = read::read(name, text);
-        mistakes.extend(draft.try_out());
+        let (mut draft, mut mistakes) = read::read(name, text);
+        let rings = order::by_links(&mut draft.containers);
+        // What a ring breaks is told once.
+        let is_told = |mistake: &Mistake| rings.iter().any(|ring| ring.span == mistake.span);
+        mistakes.extend(draft.try_out().into_iter().filter(|mistake| !is_told(mistake)));
+        mistakes.extend(rings);
         if mistakes.is_empty() {
             return Ok(draft.into_lab(name));
         }
@@ -60,6 +72,17 @@ fn given_subnets<'a>(networks: impl Iterator<Item = &'a NetworkSpec>) -> Vec<IpN
 struct Draft {
     networks: Vec<DraftNetwork>,
     containers: Vec<DraftContainer>,
+    uplinks: Vec<DraftUplink>,
+    routes: Vec<(Span, RouteSpec)>,
+    rules: Vec<(Span, RuleSpec)>,
+}
+
+#[derive(Debug)]
+struct DraftUplink {
+    place: Span,
+    spec: UplinkSpec,
+    /// Whether it was read without a mistake.
+    sound: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +99,10 @@ struct DraftContainer {
     name_place: Span,
     /// One for each network of `spec`.
     endpoint_places: Vec<Span>,
+    /// One for each publish of `spec`.
+    publish_places: Vec<Span>,
+    /// One for each link of `spec`.
+    link_places: Vec<Span>,
     spec: ContainerSpec,
 }
 
@@ -89,25 +116,56 @@ impl Draft {
             Ok(model) => model,
             Err(refused) => return vec![Mistake::new(0..0, refused.message)],
         };
+        let parts = self.uplinks.len() + self.networks.len();
+        for (number, uplink) in (1..).zip(self.uplinks.iter().filter(|uplink| uplink.sound)) {
+            if let Err(refused) = model.create_uplink(&uplink.spec, id(number), 0) {
+                mistakes.push(Mistake::new(uplink.place.clone(), refused.message));
+            }
+        }
         let sound = self.networks.iter().filter(|network| network.sound);
-        for (number, network) in (1..).zip(sound) {
+        for (number, network) in (1 + self.uplinks.len()..).zip(sound) {
             if let Err(refused) = model.create_network(&network.spec, id(number), 0, &given) {
                 mistakes.push(Mistake::new(network.place_of(&refused), refused.message));
             }
         }
-        for (number, container) in (1 + self.networks.len()..).zip(&self.containers) {
+        for (number, container) in (1 + parts..).zip(&self.containers) {
             mistakes.extend(self.try_container(&mut model, container, id(number)));
+        }
+        if mistakes.is_empty() {
+            mistakes.extend(self.try_router(&mut model));
+        }
+        mistakes
+    }
+
+    /// What takes that networks and containers are there.
+    fn try_router(&self, model: &mut Model) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        let mut note = |place: &Span, refused: Refused| {
+            mistakes.push(Mistake::new(place.clone(), refused.message));
+        };
+        for (place, route) in &self.routes {
+            model.add_route(route).err().into_iter().for_each(|refused| note(place, refused));
+        }
+        for (place, rule) in &self.rules {
+            model.add_rule(rule, None).err().into_iter().for_each(|refused| note(place, refused));
         }
         mistakes
     }
 
     fn try_container(&self, model: &mut Model, container: &DraftContainer, id: Id) -> Vec<Mistake> {
-        let alone = ContainerSpec { networks: Vec::new(), ..container.spec.clone() };
+        let ContainerSpec { publish, links, .. } = &container.spec;
+        let nothing = (Vec::new(), Vec::new(), Vec::new());
+        let (networks, no_publish, no_links) = nothing;
+        let alone =
+            ContainerSpec { networks, publish: no_publish, links: no_links, ..container.spec.clone() };
         if let Err(refused) = model.create_container(&alone, id, 0) {
             return vec![Mistake::new(container.name_place.clone(), refused.message)];
         }
         // A network with a mistake of its own is no mistake of its containers.
-        let declared = |name: &str| self.networks.iter().any(|network| network.spec.name == name);
+        let declared = |name: &str| {
+            self.networks.iter().any(|network| network.spec.name == name)
+                || self.uplinks.iter().any(|uplink| uplink.spec.name == name)
+        };
         let mut mistakes = Vec::new();
         for (place, wish) in container.endpoint_places.iter().zip(&container.spec.networks) {
             match model.connect(&id.to_string(), wish) {
@@ -115,6 +173,16 @@ impl Draft {
                     mistakes.push(Mistake::new(place.clone(), refused.message));
                 }
                 Ok(_) | Err(_) => {}
+            }
+        }
+        if mistakes.is_empty() {
+            for (place, wish) in container.publish_places.iter().zip(publish) {
+                let refused = model.publish(&id.to_string(), wish).err();
+                mistakes.extend(refused.map(|refused| Mistake::new(place.clone(), refused.message)));
+            }
+            for (place, wish) in container.link_places.iter().zip(links) {
+                let refused = model.link(&id.to_string(), wish).err();
+                mistakes.extend(refused.map(|refused| Mistake::new(place.clone(), refused.message)));
             }
         }
         mistakes
@@ -125,6 +193,9 @@ impl Draft {
             name: name.to_owned(),
             networks: self.networks.into_iter().map(|network| network.spec).collect(),
             containers: self.containers.into_iter().map(|container| container.spec).collect(),
+            uplinks: self.uplinks.into_iter().map(|uplink| uplink.spec).collect(),
+            routes: self.routes.into_iter().map(|(_, route)| route).collect(),
+            rules: self.rules.into_iter().map(|(_, rule)| rule).collect(),
         }
     }
 }

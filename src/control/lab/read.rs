@@ -10,22 +10,33 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::{Mistake, Span};
 use super::{Draft, DraftContainer, DraftNetwork};
 use crate::control::ipam::{Subnet, SubnetSpec};
-use crate::control::model::{ContainerSpec, DEFAULT_NETWORK, EndpointSpec, NetworkSpec};
+use crate::control::model::{ContainerSpec, DEFAULT_NETWORK, EndpointSpec, LinkSpec, NetworkSpec};
 use crate::control::naming::{check_hostname, nearest};
 use crate::control::options::NetworkOptions;
+use crate::control::ports::PublishSpec;
 
-const TOP: [&str; 2] = ["network", "container"];
+const TOP: [&str; 5] = ["network", "container", "uplink", "route", "rule"];
 const NETWORK: [&str; 9] =
     ["driver", "subnet", "gateway", "ip_range", "aux_address", "ipv6", "internal", "options", "labels"];
-const CONTAINER: [&str; 8] =
-    ["networks", "command", "env", "forward", "sysctls", "hostname", "aliases", "extra_hosts"];
+const CONTAINER: [&str; 11] = [
+    "networks",
+    "command",
+    "env",
+    "forward",
+    "sysctls",
+    "hostname",
+    "aliases",
+    "extra_hosts",
+    "publish",
+    "expose",
+    "links",
+];
 const ENDPOINT: [&str; 6] = ["name", "ip", "mac", "alias", "aliases", "ifname"];
 
 /// Keys that other versions have: who uses them shall not hunt for a slip of the pen.
-const OTHER_VERSIONS: [&str; 10] =
-    ["publish", "expose", "link", "links", "dns", "impair", "check", "uplink", "route", "rule"];
+const OTHER_VERSIONS: [&str; 3] = ["dns", "impair", "check"];
 
-type Value<'i> = Spanned<DeValue<'i>>;
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// Reads a lab file; the draft holds what could be read.
 pub(super) fn read(name: &str, text: &str) -> (Draft, Vec<Mistake>) {
@@ -40,15 +51,18 @@ pub(super) fn read(name: &str, text: &str) -> (Draft, Vec<Mistake>) {
         match key {
             "network" => draft.networks = reader.named(value, "network", Reader::network),
             "container" => draft.containers = reader.named(value, "container", Reader::container),
+            "uplink" => draft.uplinks = reader.named(value, "uplink", Reader::uplink),
+            "route" => reader.routes(value, &mut draft),
+            "rule" => reader.rules(value, &mut draft),
             _ => reader.unknown(key, place, "a lab", &TOP),
         }
     }
     (draft, reader.mistakes)
 }
 
-struct Reader<'a> {
-    lab: &'a str,
-    mistakes: Vec<Mistake>,
+pub(super) struct Reader<'a> {
+    pub(super) lab: &'a str,
+    pub(super) mistakes: Vec<Mistake>,
 }
 
 impl Reader<'_> {
@@ -108,6 +122,7 @@ impl Reader<'_> {
         };
         let mut endpoints = vec![(place.clone(), EndpointSpec::on(DEFAULT_NETWORK))];
         let mut aliases = Vec::new();
+        let (mut publish, mut links) = (Vec::<(Span, PublishSpec)>::new(), Vec::<(Span, LinkSpec)>::new());
         for (key, place, value) in entries(table) {
             let what = format!("'{key}' of container '{name}'");
             match key {
@@ -122,6 +137,11 @@ impl Reader<'_> {
                     spec.sysctls =
                         self.pairs(value, &what).into_iter().map(|(key, _, text)| (key, text)).collect()
                 }
+                "publish" => {
+                    publish = self.parsed_list(value, &what, "what is to be published, such as 8000:80");
+                }
+                "expose" => spec.expose = self.values(value, &what, "a port such as 80 or 53/udp"),
+                "links" => links = self.parsed_list(value, &what, "a container, such as db or db:database"),
                 "hostname" => spec.hostname = self.hostnames(value, &what).pop(),
                 "aliases" => aliases = self.hostnames(value, &what),
                 "extra_hosts" => {
@@ -137,7 +157,10 @@ impl Reader<'_> {
         }
         let (endpoint_places, networks) = endpoints.into_iter().unzip();
         spec.networks = networks;
-        DraftContainer { name_place: place, endpoint_places, spec }
+        let (publish_places, link_places);
+        (publish_places, spec.publish) = publish.into_iter().unzip();
+        (link_places, spec.links) = links.into_iter().unzip();
+        DraftContainer { name_place: place, endpoint_places, publish_places, link_places, spec }
     }
 
     fn driver(&mut self, value: &Value<'_>, what: &str) {
@@ -272,6 +295,27 @@ impl Reader<'_> {
         addresses
     }
 
+    /// One text, or a list of texts, as values.
+    pub(super) fn values<T: FromStr>(&mut self, value: &Value<'_>, what: &str, wanted: &str) -> Vec<T> {
+        self.parsed_list(value, what, wanted).into_iter().map(|(_, parsed)| parsed).collect()
+    }
+
+    pub(super) fn word(&mut self, value: &Value<'_>, what: &str) -> Option<String> {
+        self.text(value, what).map(str::to_owned)
+    }
+
+    /// A number that the type can hold.
+    pub(super) fn number<T: FromStr>(&mut self, value: &Value<'_>, what: &str) -> Option<T> {
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => number.to_string().parse().ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            self.wrong_type(value, what, "a whole number in its range");
+        }
+        number
+    }
+
     fn parsed_list<T: FromStr>(&mut self, value: &Value<'_>, what: &str, wanted: &str) -> Vec<(Span, T)> {
         let mut list = Vec::new();
         for (place, text) in self.texts(value, what, wanted) {
@@ -349,13 +393,13 @@ impl Reader<'_> {
         Vec::new()
     }
 
-    fn wrong_type(&mut self, value: &Value<'_>, what: &str, wanted: &str) {
+    pub(super) fn wrong_type(&mut self, value: &Value<'_>, what: &str, wanted: &str) {
         let found = value.get_ref().type_str();
         let mistake = Mistake::new(value.span(), format!("{what} must be {wanted}"));
         self.mistakes.push(mistake.with_label(format!("this is of type {found}")));
     }
 
-    fn unknown(&mut self, key: &str, place: Span, of: &str, known: &[&str]) {
+    pub(super) fn unknown(&mut self, key: &str, place: Span, of: &str, known: &[&str]) {
         let mistake = Mistake::new(place, format!("key '{key}' of {of} is not known in this version"));
         let label = match nearest(key, known.iter().copied()) {
             _ if OTHER_VERSIONS.contains(&key) => "take it out".to_owned(),
@@ -376,7 +420,7 @@ struct SubnetParts {
 }
 
 /// Keys, their places and values, in the file's order.
-fn entries<'v, 'i>(table: &'v DeTable<'i>) -> Vec<(&'v str, Span, &'v Value<'i>)> {
+pub(super) fn entries<'v, 'i>(table: &'v DeTable<'i>) -> Vec<(&'v str, Span, &'v Value<'i>)> {
     let entry = |(key, value): (&'v Spanned<std::borrow::Cow<'i, str>>, &'v Value<'i>)| {
         (key.get_ref().as_ref(), key.span(), value)
     };

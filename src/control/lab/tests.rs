@@ -18,7 +18,10 @@ fn the_demo_lab_is_sound() {
     let places =
         |container: &ContainerSpec| (container.name.clone().unwrap(), container.networks[0].network.clone());
     let containers: Vec<(String, String)> = demo.containers.iter().map(places).collect();
-    let expected = [("alice", "net1"), ("bob", "net1"), ("carol", "net2"), ("dave", "net2")];
+    let expected =
+        [("alice", "net1"), ("bob", "net1"), ("carol", "net2"), ("dave", "net2"), ("outside", "wan")];
+    let uplinks: Vec<&str> = demo.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
+    assert_eq!(uplinks, ["wan"]);
     assert_eq!(containers, expected.map(|(name, network)| (name.to_owned(), network.to_owned())));
     assert!(
         demo.containers
@@ -100,7 +103,7 @@ fn each_mistake_stands_at_its_place() {
         ),
         (
             "[network.n]\noptions = { colour = 1 }",
-            "2:22: option 'colour' is not known: the options are icc, bridge_name, mtu, ageing, fdb_limit, fdb_port_limit, flood_limit",
+            "2:22: option 'colour' is not known: the options are icc, bridge_name, mtu, ageing, fdb_limit,",
         ),
         ("[network.n]\ninternal = \"yes\"", "2:12: 'internal' of network 'n' must be true or false"),
         (
@@ -116,8 +119,43 @@ fn each_mistake_stands_at_its_place() {
         ("[network]\nn = 5", "2:5: network 'n' must be a table"),
         ("[[check]]\non = \"web\"", "1:3: key 'check' of a lab is not known in this version"),
         (
-            "[container.c]\npublish = [\"80\"]",
-            "2:1: key 'publish' of a container is not known in this version",
+            "[container.c]\npublish = [\"80:x\"]",
+            "2:12: 'publish' of container 'c' cannot be '80:x': it takes what is to be published, such as 8000:80",
+        ),
+        (
+            "[container.c]\npublish = [\"80:80\", \"80:81\"]",
+            "2:21: container 'c' cannot publish 0.0.0.0:80/tcp: itself has 0.0.0.0:80 already",
+        ),
+        ("[container.c]\nlinks = [\"moon\"]", "2:10: container 'moon' is not known"),
+        ("[container.c]\nlinks = \"c\"", "2:9: container 'c' cannot be linked to itself"),
+        (
+            "[uplink.wan]\nip = \"1.1.1.1/24\"",
+            "1:9: uplink 'wan' leads to one of: a container, a tap, an interface",
+        ),
+        (
+            "[uplink.wan]\ncontainer = \"x\"\ntap = \"y\"\nip = \"1.1.1.1/24\"",
+            "1:9: uplink 'wan' leads to one of: a container, a tap, an interface",
+        ),
+        (
+            "[uplink.wan]\ntap = \"y\"\nip = \"1.1.1.1\"",
+            "3:6: 'ip' of uplink 'wan' cannot be '1.1.1.1': it takes an address such as 198.51.100.1/24",
+        ),
+        (
+            "[uplink.wan]\ntap = \"y\"\nmtu = -1",
+            "3:7: 'mtu' of uplink 'wan' must be a whole number in its range",
+        ),
+        ("[[route]]\nvia = \"172.17.0.9\"", "1:1: a route takes a 'prefix', such as 10.1.0.0/16"),
+        ("[[route]]\nprefix = \"10.9.0.0/16\"\ndev = \"moon\"", "1:1: network 'moon' is not known"),
+        ("route = 5", "1:9: 'route' must be tables, each headed [[route]]"),
+        ("[[rule]]\nfrom = \"10.0.0.0/8\"", "1:1: a rule takes an 'action': allow, drop or reject"),
+        (
+            "[[rule]]\naction = \"burn\"",
+            "2:10: 'action' of a rule cannot be 'burn': it takes allow, drop or reject",
+        ),
+        ("[[rule]]\naction = \"drop\"\nfrom = \"nobody\"", "1:1: "),
+        (
+            "[[rule]]\naction = \"drop\"\ndport = 70000",
+            "3:9: 'dport' of a rule must be a whole number in its range",
         ),
         (
             "[container.c]\nnetworks = [\"net\"]",
@@ -162,6 +200,18 @@ fn each_mistake_stands_at_its_place() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with(&format!("test.toml:{expected}")), "{} / {expected}", found[0]);
     }
+}
+
+#[test]
+fn who_is_linked_to_comes_first() {
+    let text = "[container.a]\nlinks = \"c:db\"\n[container.b]\n[container.c]\nlinks = [\"d\", \"b\"]\n[container.d]\n";
+    let lab = parse(text).unwrap();
+    let names: Vec<&str> = lab.containers.iter().filter_map(|it| it.name.as_deref()).collect();
+    assert_eq!(names, ["b", "d", "c", "a"]);
+    let found =
+        mistakes("[container.a]\nlinks = [\"b\"]\n[container.b]\nlinks = [\"c\", \"a\"]\n[container.c]\n");
+    let places: Vec<&str> = found.iter().map(|line| line.split(": this link").next().unwrap()).collect();
+    assert_eq!(places, ["test.toml:2:10", "test.toml:4:15"], "{found:?}");
 }
 
 #[test]
@@ -250,12 +300,17 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_value_is_too_strange(value in "(5|true|\"x\"|\\[\\]|\\[5\\]|\\{\\}|\\{a=1\\}|1979-05-27|1.5)", at in 0usize..24) {
+    fn no_value_is_too_strange(value in "(5|true|\"x\"|\\[\\]|\\[5\\]|\\{\\}|\\{a=1\\}|1979-05-27|1.5)", at in 0usize..32) {
         let keys = ["driver", "subnet", "gateway", "ip_range", "aux_address", "ipv6", "internal", "options", "labels"];
-        let others = ["networks", "command", "env", "forward", "sysctls", "hostname", "aliases", "extra_hosts"];
+        let others = [
+            "networks", "command", "env", "forward", "sysctls", "hostname", "aliases", "extra_hosts", "publish",
+            "expose", "links",
+        ];
+        let router = ["uplink.n]\nip", "uplink.n]\nmtu", "[route]]\nprefix", "[rule]]\naction", "[rule]]\ndport"];
         let text = match at {
             0..9 => format!("[network.n]\n{} = {value}\n", keys[at]),
-            9..17 => format!("[container.n]\n{} = {value}\n", others[at - 9]),
+            9..20 => format!("[container.n]\n{} = {value}\n", others[at - 9]),
+            20..25 => format!("[{} = {value}\n", router[at - 20]),
             _ => format!("[container.n]\nnetworks = [{{ name = {value}, ip = {value}, alias = {value} }}]\n"),
         };
         if let Err(bad) = parse(&text) {

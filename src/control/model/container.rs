@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Endpoint, EndpointSpec, Model};
+use super::{Endpoint, EndpointSpec, Link, LinkSpec, Model};
 use crate::control::naming::{check_hostname, check_name, generate};
+use crate::control::ports::{Exposed, Publish, PublishSpec};
 use crate::control::{Id, Kind, Refused};
 
 /// Whose namespaces a container's are.
@@ -17,6 +18,9 @@ pub enum ContainerKind {
     Run,
     /// Somebody else's, joined by `plug`.
     Plugged,
+    /// None: it stands for what is behind an uplink's port.
+    #[serde(skip)]
+    Uplink,
 }
 
 /// The life of a container.
@@ -50,7 +54,7 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     /// Settings of its own network stack, key and value.
     pub sysctls: Vec<(String, String)>,
-    /// Whether it forwards packets between its interfaces; the default is the caller's.
+    /// Whether it forwards packets between its interfaces; IPv4 alone, as in Docker, when it is not said.
     pub forward: Option<bool>,
     /// Whose namespaces.
     pub kind: ContainerKind,
@@ -60,6 +64,14 @@ pub struct ContainerSpec {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Networks to join, in order of its interfaces.
     pub networks: Vec<EndpointSpec>,
+    /// Ports to be reached from outside.
+    pub publish: Vec<PublishSpec>,
+    /// Publish every exposed port, too.
+    pub publish_all: bool,
+    /// Ports that it is meant to be used by.
+    pub expose: Vec<Exposed>,
+    /// Containers whose exposed ports it may use.
+    pub links: Vec<LinkSpec>,
 }
 
 /// A container that exists.
@@ -91,6 +103,12 @@ pub struct Container {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Where it is connected, in order of connecting.
     pub endpoints: Vec<Endpoint>,
+    /// Ports that can be reached from outside, while it lives.
+    pub publishes: Vec<Publish>,
+    /// Ports that it is meant to be used by, beside those published.
+    pub exposed: Vec<Exposed>,
+    /// Containers whose ports it may use.
+    pub links: Vec<Link>,
 }
 
 impl Container {
@@ -112,7 +130,7 @@ impl Model {
     /// Makes a container and leases its addresses on every network that it joins; all, or nothing.
     ///
     /// # Errors
-    /// `bad_name`, `name_taken`, and those of [`Model::connect`].
+    /// `bad_name`, `name_taken`, and those of [`Model::connect`], [`Model::publish`] and [`Model::link`].
     pub fn create_container(
         &mut self,
         spec: &ContainerSpec,
@@ -158,7 +176,7 @@ impl Model {
     /// `unknown_container`, `unknown_network`, `ambiguous`, `not_connected`.
     pub fn disconnect(&mut self, word: &str, network: &str) -> Result<Endpoint, Refused> {
         let container = self.find_container(word)?;
-        let network = self.find_network(network)?;
+        let network = self.find_any_network(network)?;
         let not_connected = || {
             Refused::new(
                 Kind::NotConnected,
@@ -204,6 +222,7 @@ impl Model {
             container.changed_ns = now_ns;
         }
         container.pid = None;
+        container.publishes.clear();
         let endpoints = std::mem::take(&mut container.endpoints);
         endpoints.iter().for_each(|endpoint| self.release(endpoint));
         Ok(endpoints)
@@ -220,6 +239,7 @@ impl Model {
             let mend = match container.kind {
                 ContainerKind::Run => format!("'tapswitch stop {name}' first"),
                 ContainerKind::Plugged => format!("'tapswitch unplug {name}' instead"),
+                ContainerKind::Uplink => format!("'tapswitch uplink rm {name}' instead"),
             };
             return Err(Refused::new(Kind::BadState, format!("container '{name}' is running: {mend}")));
         }
@@ -233,7 +253,7 @@ impl Model {
             Some(name) => name.clone(),
             None => generate(id.seed(), |name| self.containers.values().any(|other| other.name == name)),
         };
-        self.check_container_name(&name, id)?;
+        self.check_container_name("container", &name, id)?;
         let hostname = spec.hostname.clone().unwrap_or_else(|| id.short());
         check_hostname(&hostname)?;
         for (host, _) in &spec.extra_hosts {
@@ -243,6 +263,9 @@ impl Model {
         for wish in &spec.networks {
             endpoints.push(self.plan_endpoint(&name, id, &endpoints, wish)?);
         }
+        let all = spec.publish_all.then_some(spec.expose.as_slice());
+        let publishes = self.plan_publishes(&name, &endpoints, &spec.publish, all)?;
+        let links = self.plan_links(&name, id, &endpoints, &spec.links)?;
         Ok(Container {
             id,
             name,
@@ -257,27 +280,32 @@ impl Model {
             changed_ns: now_ns,
             extra_hosts: spec.extra_hosts.clone(),
             endpoints,
+            publishes,
+            exposed: spec.expose.clone(),
+            links,
         })
     }
 
-    fn check_container_name(&self, name: &str, id: Id) -> Result<(), Refused> {
-        check_name("container", name)?;
+    pub(super) fn check_container_name(&self, what: &str, name: &str, id: Id) -> Result<(), Refused> {
+        check_name(what, name)?;
         if matches!(name, "any" | "net") {
             return Err(Refused::new(
                 Kind::BadName,
-                format!(
-                    "container name '{name}' means something else to 'tapswitch capture': choose another"
-                ),
+                format!("{what} name '{name}' means something else to 'tapswitch capture': choose another"),
             ));
         }
         let same = self.containers.values().find(|other| other.name == name || other.id == id);
         same.map_or(Ok(()), |same| {
+            let (what, mend) = match same.kind {
+                ContainerKind::Uplink => ("uplink", format!("'tapswitch uplink rm {name}'")),
+                ContainerKind::Run | ContainerKind::Plugged => {
+                    ("container", format!("'tapswitch rm {name}'"))
+                }
+            };
+            let id = same.id.short();
             Err(Refused::new(
                 Kind::NameTaken,
-                format!(
-                    "container '{name}' exists already (id {}): choose another name, or 'tapswitch rm {name}' first",
-                    same.id.short()
-                ),
+                format!("{what} '{name}' exists already (id {id}): choose another name, or {mend} first"),
             ))
         })
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Model, Network};
+use super::{Container, FarEnd, Model, Network};
 use crate::control::ipam::LeaseError;
 use crate::control::naming::{check_hostname, check_interface};
 use crate::control::{Id, Kind, Refused};
@@ -94,7 +94,7 @@ impl Model {
         existing: &[Endpoint],
         spec: &EndpointSpec,
     ) -> Result<Endpoint, Refused> {
-        let network = self.find_network(&spec.network)?;
+        let network = self.find_joinable(name, &spec.network)?;
         if existing.iter().any(|endpoint| endpoint.network == network.id) {
             return Err(Refused::new(
                 Kind::AlreadyConnected,
@@ -119,6 +119,22 @@ impl Model {
             port: self.plan_port(existing),
             alias: self.plan_alias(endpoint_id, existing),
         })
+    }
+
+    /// The network that `word` means, if a container may join it: an uplink only when it leads to
+    /// this container.
+    fn find_joinable(&self, container: &str, word: &str) -> Result<&Network, Refused> {
+        let Ok(uplink) = self.find_uplink(word) else { return self.find_network(word) };
+        match uplink.uplink.as_ref().map(|uplink| &uplink.far_end) {
+            Some(FarEnd::Container(name)) if name == container => Ok(uplink),
+            _ => Err(Refused::new(
+                Kind::BadUplink,
+                format!(
+                    "'{}' is an uplink, which container '{container}' cannot join: join a network, and be routed there",
+                    uplink.name
+                ),
+            )),
+        }
     }
 
     /// One address for each subnet: the one wished for, or the lowest free one.
@@ -201,8 +217,8 @@ impl Model {
             Some(owner) => Err(Refused::new(
                 Kind::MacInUse,
                 format!(
-                    "MAC address {mac} on network '{}' is in use by container '{}': choose another",
-                    network.name, owner.name
+                    "MAC address {mac} on network '{}' is in use by {owner}: choose another",
+                    network.name
                 ),
             )),
         }
@@ -226,14 +242,18 @@ impl Model {
         })
     }
 
-    fn mac_holder(&self, network: &Network, mac: MacAddr) -> Option<&Container> {
+    /// Who has this MAC address on a network, in words.
+    fn mac_holder(&self, network: &Network, mac: MacAddr) -> Option<String> {
+        if mac == network.gateway_mac() {
+            return Some("the gateway".to_owned());
+        }
         let has =
             |(_, endpoint): &(&Container, &Endpoint)| endpoint.network == network.id && endpoint.mac == mac;
-        self.all_endpoints().find(has).map(|(container, _)| container)
+        self.all_endpoints().find(has).map(|(container, _)| format!("container '{}'", container.name))
     }
 
     /// The lowest port number that neither the model nor `planned` endpoints have.
-    fn plan_port(&self, planned: &[Endpoint]) -> u32 {
+    pub(super) fn plan_port(&self, planned: &[Endpoint]) -> u32 {
         let mut port = self.port_numbers.first_missing(0);
         while let Some(number) =
             port.filter(|number| planned.iter().any(|other| u128::from(other.port) == *number))
@@ -245,7 +265,7 @@ impl Model {
     }
 
     /// `veth` and the first seven digits of the id that no other port has.
-    fn plan_alias(&self, id: Id, planned: &[Endpoint]) -> String {
+    pub(super) fn plan_alias(&self, id: Id, planned: &[Endpoint]) -> String {
         let taken = |alias: &String| {
             let mut all = self.all_endpoints().map(|(_, endpoint)| endpoint).chain(planned);
             all.any(|endpoint| endpoint.alias == *alias)

@@ -1,14 +1,22 @@
-//! What a user declared: networks, containers, and the endpoints that join them.
+//! What a user declared: networks, uplinks, containers, and the endpoints that join them.
 //!
 //! Theory of operation: [`Model`] owns everything. Each operation first decides, borrowing the
 //! model immutably, and then commits what it decided, which cannot fail: a refused operation
 //! changes nothing. The addresses leased in a network's subnets are exactly the addresses of the
 //! endpoints on it. Networks and ports carry dense numbers, the lowest free ones, by which the data
 //! plane indexes its tables.
+//!
+//! An uplink is a network, too, whose one port leads outside; it is listed apart, and containers do
+//! not join it. Its port is the endpoint of a container of its own, which is listed nowhere else.
 
 mod container;
 mod endpoint;
+mod link;
 mod network;
+mod publish;
+mod route;
+mod rule;
+mod uplink;
 
 use std::collections::BTreeMap;
 
@@ -17,10 +25,16 @@ use ipnet::IpNet;
 use super::naming::nearest;
 use super::runs::Runs;
 use super::{Id, Kind, Refused};
+use crate::dataplane::Settings;
 
 pub use container::{Container, ContainerKind, ContainerSpec, State};
 pub use endpoint::{Endpoint, EndpointSpec};
+pub use link::{Link, LinkSpec};
 pub use network::{Driver, Network, NetworkSpec};
+pub use publish::FREE_PORTS;
+pub use route::{RouteSpec, StaticRoute};
+pub use rule::{Rule, RuleSpec, Side};
+pub use uplink::{FarEnd, Uplink, UplinkChange, UplinkSpec};
 
 /// The network that always exists.
 pub const DEFAULT_NETWORK: &str = "bridge";
@@ -32,6 +46,29 @@ pub struct Model {
     containers: BTreeMap<Id, Container>,
     network_numbers: Runs,
     port_numbers: Runs,
+    /// The user's, in order.
+    rules: Vec<Rule>,
+    /// Static ones.
+    routes: BTreeMap<IpNet, StaticRoute>,
+    /// What `sysctl` sets.
+    pub settings: Settings,
+    /// What the daemon was told of rules when it started.
+    pub firewall: Firewall,
+}
+
+/// Which rules there are of themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Firewall {
+    /// Whether there are any (`--iptables`); without, networks route to each other and nothing is translated.
+    pub iptables: bool,
+    /// Whether what leaves networks is masqueraded (`--ip-masq`).
+    pub ip_masq: bool,
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Self { iptables: true, ip_masq: true }
+    }
 }
 
 impl Model {
@@ -46,6 +83,10 @@ impl Model {
             containers: BTreeMap::new(),
             network_numbers: Runs::default(),
             port_numbers: Runs::default(),
+            rules: Vec::new(),
+            routes: BTreeMap::new(),
+            settings: Settings::default(),
+            firewall: Firewall::default(),
         };
         let spec = NetworkSpec::named(DEFAULT_NETWORK);
         let mut network = model.plan_network(&spec, bridge, now_ns, host)?;
@@ -54,8 +95,21 @@ impl Model {
         Ok(model)
     }
 
-    /// All networks, by name.
+    /// All networks of containers, by name.
     pub fn networks(&self) -> Vec<&Network> {
+        self.all_networks().into_iter().filter(|network| network.uplink.is_none()).collect()
+    }
+
+    /// All uplinks, in the order they were made: the first one's default route is everybody's.
+    pub fn uplinks(&self) -> Vec<&Network> {
+        let mut uplinks: Vec<&Network> =
+            self.networks.values().filter(|network| network.uplink.is_some()).collect();
+        uplinks.sort_by(|one, other| (one.created_ns, &one.name).cmp(&(other.created_ns, &other.name)));
+        uplinks
+    }
+
+    /// All networks and uplinks, by name.
+    pub fn all_networks(&self) -> Vec<&Network> {
         let mut networks: Vec<&Network> = self.networks.values().collect();
         networks.sort_by(|one, other| one.name.cmp(&other.name));
         networks
@@ -63,7 +117,8 @@ impl Model {
 
     /// All containers, in the order they were created.
     pub fn containers(&self) -> Vec<&Container> {
-        let mut containers: Vec<&Container> = self.containers.values().collect();
+        let mut containers: Vec<&Container> =
+            self.containers.values().filter(|container| container.kind != ContainerKind::Uplink).collect();
         containers.sort_by(|one, other| (one.created_ns, &one.name).cmp(&(other.created_ns, &other.name)));
         containers
     }
@@ -73,7 +128,7 @@ impl Model {
         self.networks.get(&id)
     }
 
-    /// The container with this id.
+    /// The container with this id; of an uplink's id, the one that has its port.
     pub fn container(&self, id: Id) -> Option<&Container> {
         self.containers.get(&id)
     }
@@ -91,7 +146,34 @@ impl Model {
     /// # Errors
     /// `unknown_network`, `ambiguous`.
     pub fn find_network(&self, word: &str) -> Result<&Network, Refused> {
-        self.resolve_network(word).map_err(|lost| lost.refuse("network", word, Kind::UnknownNetwork))
+        let networks = self.networks.iter().filter(|(_, network)| network.uplink.is_none());
+        find(networks, word).map_err(|lost| match self.find_uplink(word) {
+            Ok(uplink) => {
+                let text = format!(
+                    "'{}' is an uplink, no network: 'tapswitch uplink' has what there is for it",
+                    uplink.name
+                );
+                Refused::new(Kind::UnknownNetwork, text)
+            }
+            Err(_) => lost.refuse("network", word, Kind::UnknownNetwork),
+        })
+    }
+
+    /// The uplink that `word` means: a name, an id, or the beginning of one id only.
+    ///
+    /// # Errors
+    /// `unknown_uplink`, `ambiguous`.
+    pub fn find_uplink(&self, word: &str) -> Result<&Network, Refused> {
+        let uplinks = self.networks.iter().filter(|(_, network)| network.uplink.is_some());
+        find(uplinks, word).map_err(|lost| lost.refuse("uplink", word, Kind::UnknownUplink))
+    }
+
+    /// The network or uplink that `word` means.
+    ///
+    /// # Errors
+    /// `unknown_network`, `ambiguous`.
+    pub fn find_any_network(&self, word: &str) -> Result<&Network, Refused> {
+        find(self.networks.iter(), word).map_err(|lost| lost.refuse("network", word, Kind::UnknownNetwork))
     }
 
     /// The container that `word` means: a name, an id, or the beginning of one id only.
@@ -99,11 +181,13 @@ impl Model {
     /// # Errors
     /// `unknown_container`, `ambiguous`.
     pub fn find_container(&self, word: &str) -> Result<&Container, Refused> {
-        find(&self.containers, word).map_err(|lost| lost.refuse("container", word, Kind::UnknownContainer))
+        let containers =
+            self.containers.iter().filter(|(_, container)| container.kind != ContainerKind::Uplink);
+        find(containers, word).map_err(|lost| lost.refuse("container", word, Kind::UnknownContainer))
     }
 
-    /// The port that `word` means: `CONTAINER:IFNAME`, a container with one interface, or an alias
-    /// such as `veth0a1b2c3`.
+    /// The port that `word` means: `CONTAINER:IFNAME`, a container with one interface, an uplink, or
+    /// an alias such as `veth0a1b2c3`.
     ///
     /// # Errors
     /// `unknown_port`, `unknown_container`, `ambiguous`.
@@ -115,7 +199,11 @@ impl Model {
             Some((name, ifname)) => (name, Some(ifname)),
             None => (word, None),
         };
-        let container = self.find_container(name)?;
+        let uplink = self.find_uplink(name).ok().and_then(|uplink| self.containers.get(&uplink.id));
+        let container = match uplink {
+            Some(uplink) => uplink,
+            None => self.find_container(name)?,
+        };
         let has = container.endpoints.iter().map(|endpoint| endpoint.ifname.as_str()).collect::<Vec<_>>();
         let wanted = |endpoint: &&Endpoint| ifname.is_none_or(|ifname| endpoint.ifname == ifname);
         let mut found = container.endpoints.iter().filter(wanted);
@@ -138,10 +226,6 @@ impl Model {
                 format!("port '{word}' is not known: container '{name}' has {}", has.join(", ")),
             ),
         }
-    }
-
-    fn resolve_network(&self, word: &str) -> Result<&Network, Lost> {
-        find(&self.networks, word)
     }
 
     fn all_endpoints(&self) -> impl Iterator<Item = (&Container, &Endpoint)> {
@@ -177,7 +261,11 @@ enum Lost {
 
 impl Lost {
     fn refuse(self, what: &str, word: &str, unknown: Kind) -> Refused {
-        let list = if what == "network" { "tapswitch network ls" } else { "tapswitch ps -a" };
+        let list = match what {
+            "network" => "tapswitch network ls",
+            "uplink" => "tapswitch uplink ls",
+            _ => "tapswitch ps -a",
+        };
         match self {
             Self::Unknown { nearest: Some(nearest) } => {
                 Refused::new(unknown, format!("{what} '{word}' is not known: did you mean '{nearest}'?"))
@@ -194,18 +282,22 @@ impl Lost {
 }
 
 /// Looks a word up as Docker does: a whole id, then a name, then the beginning of an id.
-fn find<'a, T: Named>(items: &'a BTreeMap<Id, T>, word: &str) -> Result<&'a T, Lost> {
-    let by_id = word.parse().ok().and_then(|id: Id| items.get(&id));
-    let exact = by_id.or_else(|| items.values().find(|item| item.name() == word));
-    if let Some(exact) = exact {
+fn find<'a, T: Named + 'a>(
+    items: impl Iterator<Item = (&'a Id, &'a T)> + Clone,
+    word: &str,
+) -> Result<&'a T, Lost> {
+    let wanted: Option<Id> = word.parse().ok();
+    let by_id = items.clone().find(|(id, _)| Some(**id) == wanted);
+    let exact = by_id.or_else(|| items.clone().find(|(_, item)| item.name() == word));
+    if let Some((_, exact)) = exact {
         return Ok(exact);
     }
     let fits = |(id, _): &(&Id, &T)| !word.is_empty() && id.starts_with(word);
-    let fitting: Vec<&T> = items.iter().filter(fits).map(|(_, item)| item).collect();
+    let fitting: Vec<&T> = items.clone().filter(fits).map(|(_, item)| item).collect();
     match fitting.as_slice() {
         [one] => Ok(one),
         [] => {
-            let nearest = nearest(word, items.values().map(Named::name)).map(str::to_owned);
+            let nearest = nearest(word, items.map(|(_, item)| item.name())).map(str::to_owned);
             Err(Lost::Unknown { nearest })
         }
         several => {

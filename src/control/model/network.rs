@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_NETWORK, Model};
+use super::{DEFAULT_NETWORK, Model, Uplink};
 use crate::control::ipam::{self, Subnet, SubnetSpec};
 use crate::control::naming::check_name;
 use crate::control::options::{BRIDGE_NAME, NetworkOptions};
 use crate::control::{Id, Kind, Refused};
+use crate::wire::MacAddr;
 
 /// How a network moves frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub enum Driver {
     /// A learning bridge inside the switch.
     #[default]
     Bridge,
+    /// A way outside: what an uplink is, and no network that is asked for by this name.
+    #[serde(skip)]
+    Uplink,
 }
 
 impl Driver {
@@ -26,6 +30,7 @@ impl Driver {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
+            Self::Uplink => "uplink",
         }
     }
 }
@@ -68,8 +73,10 @@ pub struct Network {
     pub name: String,
     /// How it moves frames.
     pub driver: Driver,
-    /// The IPv4 subnet first, then the IPv6 one if there is one.
+    /// The IPv4 subnet first, then the IPv6 one if there is one; of an uplink in the order given.
     pub subnets: Vec<Subnet>,
+    /// What there is more to an uplink; none for a network of containers.
+    pub uplink: Option<Uplink>,
     /// Without a way out.
     pub internal: bool,
     /// Its settings.
@@ -85,9 +92,17 @@ pub struct Network {
 }
 
 impl Network {
-    /// Its name for tools that want an interface: `docker0`, or `br-` and 12 digits.
+    /// Its name for tools that want an interface: `docker0`, `br-` and 12 digits, or the uplink's own.
     pub fn bridge_name(&self) -> String {
+        if self.uplink.is_some() {
+            return self.name.clone();
+        }
         self.options.bridge_name.clone().unwrap_or_else(|| format!("br-{}", self.id.short()))
+    }
+
+    /// `network` or `uplink`, for messages.
+    pub const fn what(&self) -> &'static str {
+        if self.uplink.is_some() { "uplink" } else { "network" }
     }
 
     /// Whether this is network `bridge`, which always exists and resolves no names.
@@ -98,6 +113,18 @@ impl Network {
     /// Whether it has an IPv6 subnet.
     pub fn has_ipv6(&self) -> bool {
         self.subnets.iter().any(|subnet| subnet.prefix().addr().is_ipv6())
+    }
+
+    /// The gateway's MAC address: `02:42` and its IPv4 address, or bytes of the network's id where it
+    /// has none; of an uplink, the one that was asked for.
+    pub fn gateway_mac(&self) -> MacAddr {
+        let chosen = self.uplink.as_ref().and_then(|uplink| uplink.mac);
+        let by_address = self.subnets.iter().find_map(|subnet| match subnet.gateway() {
+            IpAddr::V4(address) => Some(MacAddr::from_ipv4(address)),
+            IpAddr::V6(_) => None,
+        });
+        let [a, b, c, d, e, ..] = *self.id.bytes();
+        chosen.or(by_address).unwrap_or(MacAddr([0x02, a, b, c, d, e]))
     }
 
     /// The subnet that holds `address`.
@@ -126,7 +153,7 @@ impl Model {
     /// Removes a network that nobody is connected to.
     ///
     /// # Errors
-    /// `unknown_network`, `ambiguous`, `predefined`, `network_in_use`.
+    /// `unknown_network`, `ambiguous`, `predefined`, `network_in_use`, `in_use`.
     pub fn remove_network(&mut self, word: &str) -> Result<Network, Refused> {
         let network = self.find_network(word)?;
         let (id, name) = (network.id, &network.name);
@@ -149,8 +176,22 @@ impl Model {
                 ),
             ));
         }
+        self.check_unused(network)?;
         let unknown = || Refused::new(Kind::UnknownNetwork, format!("network '{word}' is not known"));
         self.drop_network(id).ok_or_else(unknown)
+    }
+
+    /// Whether no rule or route names a network or uplink.
+    pub(super) fn check_unused(&self, network: &Network) -> Result<(), Refused> {
+        let (what, name) = (network.what(), &network.name);
+        let mend = match (self.rule_about(network.id), self.route_into(network.id)) {
+            (Some(number), _) => format!("rule {number} is about it, 'tapswitch rule rm {number}' first"),
+            (None, Some(route)) => {
+                format!("the route to {0} leads into it, 'tapswitch route del {0}' first", route.prefix)
+            }
+            (None, None) => return Ok(()),
+        };
+        Err(Refused::new(Kind::InUse, format!("{what} '{name}' cannot be removed: {mend}")))
     }
 
     /// Changes options while the network lives; all of them, or none.
@@ -159,21 +200,21 @@ impl Model {
     /// `unknown_network`, `ambiguous`, `bad_option`.
     pub fn set_options(&mut self, word: &str, options: &[(String, String)]) -> Result<&Network, Refused> {
         let network = self.find_network(word)?;
-        let mut changed = network.options.clone();
+        let mut changed = network.clone();
         for (key, value) in options {
-            changed.set(key, value)?;
+            changed.options.set(key, value)?;
         }
-        if changed.bridge_name != network.options.bridge_name {
+        if changed.options.bridge_name != network.options.bridge_name {
             let name = &network.name;
             return Err(Refused::new(
                 Kind::BadOption,
                 format!("option '{BRIDGE_NAME}' of network '{name}' is fixed when the network is created"),
             ));
         }
-        check_mtu(&network.name, &changed, network.has_ipv6())?;
-        let id = network.id;
-        let network = self.networks.get_mut(&id).map(|network| {
-            network.options = changed;
+        check_mtu(&changed)?;
+        self.check_uplink(&changed.options)?;
+        let network = self.networks.get_mut(&changed.id).map(|network| {
+            *network = changed;
             &*network
         });
         network.ok_or_else(|| Refused::new(Kind::UnknownNetwork, format!("network '{word}' is not known")))
@@ -192,29 +233,41 @@ impl Model {
         now_ns: u64,
         host: &[IpNet],
     ) -> Result<Network, Refused> {
-        self.check_network_name(&spec.name, id)?;
+        self.check_network_name("network", &spec.name, id)?;
         let mut options = NetworkOptions::default();
         for (key, value) in &spec.options {
             options.set(key, value)?;
         }
         let subnets = self.plan_subnets(spec, id, host)?;
-        let number = self.network_numbers.first_missing(0).and_then(|number| u32::try_from(number).ok());
         let network = Network {
             id,
             name: spec.name.clone(),
             driver: spec.driver,
             subnets,
+            uplink: None,
             internal: spec.internal,
             options,
             labels: spec.labels.clone(),
             lab: spec.lab.clone(),
             created_ns: now_ns,
-            // Each network holds a subnet of its own, so that numbers cannot run out before subnets.
-            number: number.unwrap_or(u32::MAX),
+            number: self.plan_number(),
         };
-        check_mtu(&network.name, &network.options, network.has_ipv6())?;
+        check_mtu(&network)?;
+        self.check_uplink(&network.options)?;
         self.check_bridge_name(&network)?;
         Ok(network)
+    }
+
+    /// The lowest number that no network has. Each network holds a subnet of its own, so that numbers
+    /// cannot run out before subnets.
+    pub(super) fn plan_number(&self) -> u32 {
+        let number = self.network_numbers.first_missing(0).and_then(|number| u32::try_from(number).ok());
+        number.unwrap_or(u32::MAX)
+    }
+
+    /// Whether the uplink that the options name is there.
+    fn check_uplink(&self, options: &NetworkOptions) -> Result<(), Refused> {
+        options.uplink.as_ref().map_or(Ok(()), |name| self.find_uplink(name).map(drop))
     }
 
     pub(super) fn commit_network(&mut self, network: Network) -> &Network {
@@ -222,18 +275,18 @@ impl Model {
         self.networks.entry(network.id).or_insert(network)
     }
 
-    fn drop_network(&mut self, id: Id) -> Option<Network> {
+    pub(super) fn drop_network(&mut self, id: Id) -> Option<Network> {
         let network = self.networks.remove(&id)?;
         self.network_numbers.remove(network.number.into());
         Some(network)
     }
 
-    fn check_network_name(&self, name: &str, id: Id) -> Result<(), Refused> {
-        check_name("network", name)?;
+    pub(super) fn check_network_name(&self, what: &str, name: &str, id: Id) -> Result<(), Refused> {
+        check_name(what, name)?;
         if matches!(name, "host" | "none" | "default" | "container" | "any") {
             return Err(Refused::new(
                 Kind::BadName,
-                format!("network name '{name}' has a meaning of its own: choose another"),
+                format!("{what} name '{name}' has a meaning of its own: choose another"),
             ));
         }
         let same = self.networks.values().find(|network| network.name == name || network.id == id);
@@ -241,20 +294,22 @@ impl Model {
             Err(Refused::new(
                 Kind::NameTaken,
                 format!(
-                    "network '{name}' exists already (id {}): choose another name, or remove it first",
+                    "{} '{name}' exists already (id {}): choose another name, or remove it first",
+                    same.what(),
                     same.id.short()
                 ),
             ))
         })
     }
 
-    fn check_bridge_name(&self, network: &Network) -> Result<(), Refused> {
+    pub(super) fn check_bridge_name(&self, network: &Network) -> Result<(), Refused> {
         let name = network.bridge_name();
         match self.networks.values().find(|other| other.bridge_name() == name) {
             Some(other) => Err(Refused::new(
                 Kind::NameTaken,
                 format!(
-                    "bridge name '{name}' belongs to network '{}': choose another {BRIDGE_NAME}",
+                    "bridge name '{name}' belongs to {} '{}': choose another {BRIDGE_NAME}",
+                    other.what(),
                     other.name
                 ),
             )),
@@ -279,7 +334,7 @@ impl Model {
             }
         }
         for subnet in &spec.subnets {
-            self.check_overlap(name, subnet.prefix)?;
+            self.check_overlap("network", name, subnet.prefix)?;
         }
         let theirs = self.networks.values().flat_map(|network| network.subnets.iter().map(Subnet::prefix));
         let own = spec.subnets.iter().map(|subnet| subnet.prefix);
@@ -303,16 +358,19 @@ impl Model {
         Ok(std::iter::once(four?).chain(six).collect())
     }
 
-    fn check_overlap(&self, name: &str, prefix: IpNet) -> Result<(), Refused> {
+    /// Whether `prefix` of network `name` leaves the others' addresses alone.
+    pub(super) fn check_overlap(&self, what: &str, name: &str, prefix: IpNet) -> Result<(), Refused> {
         let pairs = self
             .networks
             .values()
+            .filter(|other| other.name != name)
             .flat_map(|other| other.subnets.iter().map(move |subnet| (other, subnet.prefix())));
         match pairs.into_iter().find(|(_, theirs)| ipam::overlap(prefix, *theirs)) {
             Some((other, theirs)) => Err(Refused::new(
                 Kind::SubnetOverlaps,
                 format!(
-                    "subnet {prefix} of network '{name}' overlaps {theirs} of network '{}': choose another subnet",
+                    "subnet {prefix} of {what} '{name}' overlaps {theirs} of {} '{}': choose another subnet",
+                    other.what(),
                     other.name
                 ),
             )),
@@ -322,13 +380,14 @@ impl Model {
 }
 
 /// IPv6 needs an MTU of 1280 bytes (RFC 8200 §5); below, the kernel takes it off the interface.
-fn check_mtu(name: &str, options: &NetworkOptions, ipv6: bool) -> Result<(), Refused> {
-    if ipv6 && options.mtu < 1280 {
+pub(super) fn check_mtu(network: &Network) -> Result<(), Refused> {
+    let (name, mtu) = (&network.name, network.options.mtu);
+    if network.has_ipv6() && mtu < 1280 {
         return Err(Refused::new(
             Kind::BadOption,
             format!(
-                "option 'mtu' of network '{name}' cannot be '{}': with IPv6 it takes 1280 to 65521 bytes",
-                options.mtu
+                "option 'mtu' of {} '{name}' cannot be '{mtu}': with IPv6 it takes 1280 to 65521 bytes",
+                network.what()
             ),
         ));
     }

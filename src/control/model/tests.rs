@@ -7,22 +7,22 @@ use super::*;
 use crate::control::ipam::SubnetSpec;
 use crate::wire::MacAddr;
 
-fn id(seed: u8) -> Id {
+pub(super) fn id(seed: u8) -> Id {
     Id::new([seed; 32]).derive(Id::new([0xee; 32]))
 }
 
-fn network(name: &str, subnets: &[&str]) -> NetworkSpec {
+pub(super) fn network(name: &str, subnets: &[&str]) -> NetworkSpec {
     let subnets = subnets.iter().map(|text| SubnetSpec::from(text.parse::<IpNet>().unwrap())).collect();
     NetworkSpec { subnets, ..NetworkSpec::named(name) }
 }
 
-fn container(name: &str, networks: &[&str]) -> ContainerSpec {
+pub(super) fn container(name: &str, networks: &[&str]) -> ContainerSpec {
     let networks = networks.iter().copied().map(EndpointSpec::on).collect();
     ContainerSpec { name: Some(name.to_owned()), networks, ..ContainerSpec::default() }
 }
 
 /// Networks bridge, net1 (IPv4 and IPv6) and net2; alice on net1, router on net1 and net2.
-fn sample() -> Model {
+pub(super) fn sample() -> Model {
     let mut model = Model::new(id(0), 1, &[]).unwrap();
     model.create_network(&network("net1", &["172.19.0.0/16", "fd00:19::/64"]), id(1), 2, &[]).unwrap();
     model.create_network(&network("net2", &["172.20.0.0/16"]), id(2), 3, &[]).unwrap();
@@ -32,7 +32,7 @@ fn sample() -> Model {
 }
 
 /// Runs an operation that must be refused, and checks that it changed nothing.
-fn refused<T: std::fmt::Debug>(
+pub(super) fn refused<T: std::fmt::Debug>(
     model: &mut Model,
     operation: impl FnOnce(&mut Model) -> Result<T, Refused>,
 ) -> Refused {
@@ -429,6 +429,10 @@ fn check_invariants(model: &Model) {
         assert!(ports.insert(endpoint.port) && aliases.insert(&endpoint.alias));
         assert!(endpoint.mac.is_station() && macs.insert((endpoint.network, endpoint.mac)));
         let network = model.network(endpoint.network).unwrap();
+        if container.kind == ContainerKind::Uplink {
+            assert!(endpoint.addresses.is_empty() && network.id == container.id);
+            continue;
+        }
         assert_eq!(endpoint.addresses.len(), network.subnets.len());
         for (address, subnet) in endpoint.addresses.iter().zip(&network.subnets) {
             assert!(subnet.prefix().contains(&address.addr()) && subnet.gateway() != address.addr());

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
+use super::publishes::inspect_ports;
 use super::rows::state_name;
 use super::time::rfc3339;
 use crate::control::Model;
 use crate::control::ipam::Subnet;
-use crate::control::model::{Container, Endpoint, Network, State};
-use crate::control::options::BRIDGE_NAME;
+use crate::control::model::{Container, Endpoint, Link, Network, State};
+use crate::control::options::{BRIDGE_NAME, HOST_BINDING, MASQUERADE};
 
 /// One element of `network inspect`'s array.
 pub fn inspect_network(model: &Model, network: &Network) -> Value {
@@ -64,7 +65,13 @@ fn options(network: &Network) -> Value {
     let mut options: Vec<(&str, String)> = network.options.changed();
     if network.is_default() {
         options.push(("com.docker.network.bridge.default_bridge", "true".to_owned()));
-        let shown = ["com.docker.network.bridge.enable_icc", BRIDGE_NAME, "com.docker.network.driver.mtu"];
+        let shown = [
+            "com.docker.network.bridge.enable_icc",
+            MASQUERADE,
+            HOST_BINDING,
+            BRIDGE_NAME,
+            "com.docker.network.driver.mtu",
+        ];
         options.extend(shown.iter().filter_map(|key| Some((*key, network.options.get(key)?))));
     }
     options.sort();
@@ -74,10 +81,10 @@ fn options(network: &Network) -> Value {
 
 /// One element of `inspect`'s array.
 pub fn inspect_container(model: &Model, container: &Container) -> Value {
-    let networks = container.endpoints.iter().filter_map(|endpoint| {
-        let network = model.network(endpoint.network)?;
-        Some((network.name.clone(), inspect_endpoint(network, endpoint)))
-    });
+    let exposed = inspect_ports(model, container).into_iter().map(|(port, _)| (port, json!({})));
+    let link = |link: &Link| format!("/{}:/{}/{}", link.other, container.name, link.alias);
+    let links = container.links.iter().map(link);
+    let settings = network_settings(model, container);
     let code = match container.state {
         State::Exited { code } => code,
         State::Created | State::Running | State::Lost => 0,
@@ -95,13 +102,45 @@ pub fn inspect_container(model: &Model, container: &Container) -> Value {
         },
         "Config": {
             "Hostname": container.hostname,
+            "ExposedPorts": exposed.collect::<Map<_, _>>(),
             "Env": env,
             "Cmd": container.command,
         },
-        "NetworkSettings": {
-            "Networks": networks.collect::<Map<_, _>>(),
+        "HostConfig": {
+            "Links": links.collect::<Vec<_>>(),
         },
+        "NetworkSettings": settings,
     })
+}
+
+/// Docker's keys; the addresses stand beside the networks when one is `bridge`, as in its first days.
+fn network_settings(model: &Model, container: &Container) -> Map<String, Value> {
+    let networks = container.endpoints.iter().filter_map(|endpoint| {
+        let network = model.network(endpoint.network)?;
+        Some((network, endpoint, inspect_endpoint(network, endpoint)))
+    });
+    let networks: Vec<_> = networks.collect();
+    let default = networks.iter().find(|(network, ..)| network.is_default()).map(|(.., shown)| shown);
+    let mut settings = Map::new();
+    settings.insert("Ports".to_owned(), Value::Object(inspect_ports(model, container)));
+    let keys = [
+        "EndpointID",
+        "Gateway",
+        "GlobalIPv6Address",
+        "GlobalIPv6PrefixLen",
+        "IPAddress",
+        "IPPrefixLen",
+        "IPv6Gateway",
+        "MacAddress",
+    ];
+    for key in keys {
+        let empty = if key.ends_with("PrefixLen") { json!(0) } else { json!("") };
+        let value = default.and_then(|shown| shown.get(key)).cloned().unwrap_or(empty);
+        settings.insert(key.to_owned(), value);
+    }
+    let by_name = networks.into_iter().map(|(network, _, shown)| (network.name.clone(), shown));
+    settings.insert("Networks".to_owned(), Value::Object(by_name.collect()));
+    settings
 }
 
 /// Docker's keys, then the interface inside and the port's alias: whose is which, said directly.
@@ -169,6 +208,8 @@ mod tests {
         "Options": {
             "com.docker.network.bridge.default_bridge": "true",
             "com.docker.network.bridge.enable_icc": "true",
+            "com.docker.network.bridge.enable_ip_masquerade": "true",
+            "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
             "com.docker.network.bridge.name": "docker0",
             "com.docker.network.driver.mtu": "1500"
         },
@@ -196,6 +237,29 @@ mod tests {
         assert_eq!(value["Options"], json!({"com.docker.network.bridge.enable_icc": "false"}));
         assert_eq!(value["IPAM"]["Config"][0]["IPRange"], "172.20.0.0/24");
         assert_eq!(value["IPAM"]["Config"][0]["AuxiliaryAddresses"], json!({"printer": "172.20.0.9"}));
+    }
+
+    #[test]
+    fn ports_links_and_addresses_on_the_default_network() {
+        let mut model = model();
+        model.connect("router", &crate::control::model::EndpointSpec::on("bridge")).unwrap();
+        model.publish("router", &"8000:80".parse().unwrap()).unwrap();
+        model.link("router", &"alice:db".parse().unwrap()).unwrap();
+        let value = inspect_container(&model, model.find_container("router").unwrap());
+        assert_eq!(value["HostConfig"]["Links"], json!(["/alice:/router/db"]));
+        assert_eq!(value["Config"]["ExposedPorts"], json!({"80/tcp": {}}));
+        let settings = &value["NetworkSettings"];
+        assert_eq!(settings["Ports"]["80/tcp"][0], json!({"HostIp": "0.0.0.0", "HostPort": "8000"}));
+        assert_eq!(
+            (&settings["Gateway"], &settings["IPAddress"]),
+            (&json!("172.17.0.1"), &json!("172.17.0.2"))
+        );
+        assert_eq!((&settings["IPPrefixLen"], &settings["GlobalIPv6Address"]), (&json!(16), &json!("")));
+        let alice = inspect_container(&model, model.find_container("alice").unwrap());
+        assert_eq!(
+            (&alice["NetworkSettings"]["IPAddress"], &alice["NetworkSettings"]["IPPrefixLen"]),
+            (&json!(""), &json!(0))
+        );
     }
 
     #[test]

@@ -3,23 +3,45 @@
 //! Every view is made of plain rows: from the model here, from the data plane's tables by the
 //! caller. A row is one flat JSON object with snake_case keys, and one line of its table.
 
+mod conntrack;
+mod declared;
+mod explain;
 mod format;
 mod inspect;
+mod known;
+mod names;
+mod publishes;
 mod replay;
 mod rows;
+mod rule_words;
+mod rules;
 mod table;
 mod time;
 mod topology;
 
 use serde::Serialize;
 
+pub use conntrack::{FlowEventRow, FlowNews, conntrack_event_line, conntrack_line};
+pub use declared::{
+    RouteRow, SettingRow, UplinkRow, UserRuleRow, route_rows, route_table, setting_lines, uplink_rows,
+    uplink_table, user_rule_rows, user_rule_table,
+};
+pub use explain::{Explanation, StageRow, explain, remark};
 pub use format::render;
 pub use inspect::{inspect_container, inspect_network};
+pub use known::{
+    ConntrackRow, NeighRow, RouteEntryRow, conntrack_table_lines, neigh_lines, route_entry_lines,
+};
+pub use names::Names;
+pub use publishes::{PublishRow, publish_lines, publish_rows, publish_table, rows_of_publish};
 pub use replay::{ReplayRow, replay_rows, replay_table};
 pub use rows::{
     ContainerRow, DropRow, FdbRow, NetworkRow, PortRow, container_rows, container_table, drop_table,
     fdb_table, network_rows, network_table, port_rows, port_table,
 };
+pub use rule_words::rule_words;
+pub use rules::{ListedTables, RuleRow, rule_rows, rules_text};
+pub use table::Parts;
 pub use time::duration;
 pub use topology::{Style, dot, topology};
 

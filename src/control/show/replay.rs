@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::table::Table;
 use crate::control::replay::Replay;
-use crate::dataplane::DropReason;
 
 /// A line of `replay`: an outcome with its count, or a port with its counters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,8 +42,8 @@ pub fn replay_rows(replay: &Replay) -> Vec<ReplayRow> {
         ("forwarded", summary.forwarded, "To the port behind which the destination was learned."),
         ("flooded", summary.flooded, "To every other port of the network."),
     ];
-    let dropped = DropReason::ALL.iter().zip(summary.dropped);
-    outcomes.extend(dropped.map(|(reason, count)| (reason.name(), count, reason.sentence())));
+    outcomes
+        .extend(summary.dropped.reasons().map(|(reason, count)| (reason.name(), count, reason.sentence())));
     outcomes.extend([
         ("skipped", summary.skipped, "Not fed: seen on its way out, or dropped, when it was captured."),
         (

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::publishes::ports_column;
 use super::table::Table;
 use super::time::{duration, rfc3339};
 use crate::control::Model;
@@ -55,6 +56,9 @@ pub struct ContainerRow {
     pub state: String,
     /// Its first process; 0 if it does not run.
     pub pid: u32,
+    /// Published and exposed ports, as Docker writes them, joined by commas.
+    #[serde(default)]
+    pub ports: String,
     /// Names of its networks, joined by commas.
     pub networks: String,
     /// Its addresses, joined by commas.
@@ -183,6 +187,7 @@ fn container_row(model: &Model, container: &Container, now_ns: u64) -> Container
         status: status(container, now_ns),
         state: state_name(container.state).to_owned(),
         pid: container.pid.unwrap_or(0),
+        ports: ports_column(model, container),
         networks: networks.join(","),
         addresses: addresses.join(","),
         lab: container.lab.clone().unwrap_or_default(),
@@ -211,13 +216,14 @@ fn status(container: &Container, now_ns: u64) -> String {
 /// `ps`; ids and commands whole if `no_trunc`.
 pub fn container_table(rows: &[ContainerRow], no_trunc: bool) -> String {
     let mut table =
-        Table::new(DOCKER, &["CONTAINER ID", "COMMAND", "CREATED", "STATUS", "NETWORKS", "NAMES"]);
+        Table::new(DOCKER, &["CONTAINER ID", "COMMAND", "CREATED", "STATUS", "PORTS", "NETWORKS", "NAMES"]);
     for row in rows {
         table.row(vec![
             shown_id(&row.id, no_trunc),
             shown_command(&row.command, no_trunc),
             row.running_for.clone(),
             row.status.clone(),
+            row.ports.clone(),
             row.networks.clone(),
             row.name.clone(),
         ]);
@@ -240,7 +246,7 @@ fn shown_command(command: &str, no_trunc: bool) -> String {
 /// Rows of `show ports`, by port number; the caller sets states and counters, port by port.
 pub fn port_rows(model: &Model) -> Vec<(u32, PortRow)> {
     let mut rows: Vec<(u32, PortRow)> = Vec::new();
-    for network in model.networks() {
+    for network in model.all_networks() {
         let endpoints = model.endpoints(network.id).into_iter();
         rows.extend(
             endpoints.map(|(container, endpoint)| (endpoint.port, port_row(network, container, endpoint))),
@@ -353,13 +359,14 @@ NETWORK ID          NAME                DRIVER              SCOPE
 
     #[test]
     fn ps_is_byte_exact() {
-        let model = model();
+        let mut model = model();
+        model.publish("router", &"0.0.0.0:8000:80".parse().unwrap()).unwrap();
         let rows = container_rows(&model, true, 100 * S);
         let expected = "\
-CONTAINER ID        COMMAND                  CREATED              STATUS                      NETWORKS            NAMES
-0c0c0c0c0c0c        \"python3 -m http.ser…\"   22 seconds ago       Up 20 seconds               net1,net2           router
-0b0b0b0b0b0b        \"\"                       23 seconds ago       Created                     net1                alice
-0d0d0d0d0d0d        \"\"                       About a minute ago   Exited (3) 30 seconds ago                       gone
+CONTAINER ID        COMMAND                  CREATED              STATUS                      PORTS                  NETWORKS            NAMES
+0c0c0c0c0c0c        \"python3 -m http.ser…\"   22 seconds ago       Up 20 seconds               0.0.0.0:8000->80/tcp   net1,net2           router
+0b0b0b0b0b0b        \"\"                       23 seconds ago       Created                                            net1                alice
+0d0d0d0d0d0d        \"\"                       About a minute ago   Exited (3) 30 seconds ago                                              gone
 ";
         assert_eq!(container_table(&rows, false), expected);
         let running = container_rows(&model, false, 100 * S);

@@ -21,22 +21,36 @@ impl Table {
 
     /// The table, each line with its end and no spaces before it.
     pub(super) fn render(&self) -> String {
-        let mut text = String::new();
+        self.part(&mut Parts::default())
+    }
+
+    /// The same as the next part of one table: its header only if it is the first, its columns at
+    /// least as wide as those of the parts before.
+    pub(super) fn part(&self, parts: &mut Parts) -> String {
+        let columns = self.lines.iter().map(Vec::len).max().unwrap_or(0);
+        parts.widths.resize(columns.max(parts.widths.len()), self.least);
         for line in &self.lines {
-            let padded =
-                line.iter().enumerate().map(|(column, cell)| format!("{cell:<0$}", self.width(column)));
+            for (width, cell) in parts.widths.iter_mut().zip(line) {
+                *width = (*width).max(cell.chars().count() + 3);
+            }
+        }
+        let mut text = String::new();
+        for line in self.lines.iter().skip(usize::from(parts.begun)) {
+            let padded = line.iter().zip(&parts.widths).map(|(cell, width)| format!("{cell:<width$}"));
             let padded: String = padded.collect();
             text.push_str(padded.trim_end());
             text.push('\n');
         }
+        parts.begun = true;
         text
     }
+}
 
-    fn width(&self, column: usize) -> usize {
-        let cells = self.lines.iter().filter_map(|line| line.get(column));
-        let longest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
-        self.least.max(longest + 3)
-    }
+/// What a table that is printed in parts remembers from part to part.
+#[derive(Debug, Default)]
+pub struct Parts {
+    widths: Vec<usize>,
+    begun: bool,
 }
 
 #[cfg(test)]
@@ -52,5 +66,19 @@ mod tests {
         let mut wide = Table::new(10, &["A", "B"]);
         wide.row(vec!["eight888".to_owned(), "b".to_owned()]);
         assert_eq!(wide.render(), "A          B\neight888   b\n");
+    }
+
+    #[test]
+    fn a_table_in_parts_has_one_header_and_columns_that_only_widen() {
+        let mut parts = Parts::default();
+        let mut part = |cell: &str| {
+            let mut table = Table::new(0, &["A", "B"]);
+            table.row(vec![cell.to_owned(), "b".to_owned()]);
+            table.part(&mut parts)
+        };
+        assert_eq!(part("1234"), "A      B\n1234   b\n");
+        assert_eq!(part("12"), "12     b\n");
+        assert_eq!(part("123456"), "123456   b\n");
+        assert_eq!(part("1"), "1        b\n");
     }
 }

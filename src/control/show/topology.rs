@@ -31,7 +31,7 @@ pub fn topology(model: &Model, style: Style) -> String {
 /// The same as a Graphviz graph.
 pub fn dot(model: &Model) -> String {
     let mut text = "graph tapswitch {\n    node [shape=box];\n".to_owned();
-    for network in model.networks() {
+    for network in model.all_networks() {
         let label = network_lines(network).join("\n");
         text.push_str(&format!(
             "    {} [label={}, shape=ellipse];\n",
@@ -73,7 +73,12 @@ fn title(container: &Container) -> String {
 }
 
 fn network_lines(network: &Network) -> Vec<String> {
-    let name = format!("{} ({})", network.name, network.bridge_name());
+    let name = match &network.uplink {
+        None => format!("{} ({})", network.name, network.bridge_name()),
+        Some(uplink) => {
+            format!("{} (uplink, {} {})", network.name, uplink.far_end.kind(), uplink.far_end.name())
+        }
+    };
     let subnets = network.subnets.iter().map(|subnet| subnet.prefix().to_string());
     std::iter::once(name).chain(subnets).collect()
 }
@@ -90,7 +95,7 @@ fn groups(model: &Model) -> Vec<Group<'_>> {
     let alive: Vec<&Container> =
         model.containers().into_iter().filter(|container| container.is_alive()).collect();
     let mut groups: Vec<Group<'_>> = model
-        .networks()
+        .all_networks()
         .into_iter()
         .map(|network| Group { networks: vec![network], containers: Vec::new() })
         .collect();

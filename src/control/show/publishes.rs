@@ -1,0 +1,229 @@
+//! Published ports: `port`, the PORTS column of `ps`, and what `inspect` has of them.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::table::Table;
+use crate::control::Model;
+use crate::control::model::Container;
+use crate::control::ports::{Exposed, Publish, socket};
+
+/// A line of `port`: a port, or range of them, that is published at one outer address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishRow {
+    /// The container's name.
+    pub container: String,
+    /// Its port, or two with `-` between.
+    pub container_port: String,
+    /// `tcp`, `udp`.
+    pub protocol: String,
+    /// The outer address; `0.0.0.0` and `::` are any.
+    pub host_ip: String,
+    /// The outer port, or two.
+    pub host_port: String,
+    /// Where it can be reached now, on uplinks: `ADDRESS:PORT`, joined by commas; empty: nowhere.
+    pub reachable: String,
+}
+
+impl PublishRow {
+    /// Lines as `docker port` prints them: what was asked for, then where that is.
+    fn lines(&self) -> Vec<String> {
+        let inner = format!("{}/{}", self.container_port, self.protocol);
+        let asked = self.host_ip.parse().map(|ip: IpAddr| socket(ip, &self.host_port)).unwrap_or_default();
+        let mut places = vec![asked.as_str()];
+        places.extend(self.reachable.split(',').filter(|place| !place.is_empty() && *place != asked));
+        places.into_iter().map(|place| format!("{inner} -> {place}\n")).collect()
+    }
+}
+
+/// What is published: by one container, or by all in the order of their names.
+pub fn publish_rows(model: &Model, only: Option<&Container>) -> Vec<PublishRow> {
+    let mut containers = only.map_or_else(|| model.containers(), |container| vec![container]);
+    containers.sort_by(|one, other| one.name.cmp(&other.name));
+    containers.into_iter().flat_map(|container| rows_of(model, container)).collect()
+}
+
+/// The rows of what one publish came to.
+pub fn rows_of_publish(model: &Model, container: &Container, publish: &Publish) -> Vec<PublishRow> {
+    let row = |address: IpAddr| PublishRow {
+        container: container.name.clone(),
+        container_port: publish.container.ports.to_string(),
+        protocol: publish.container.protocol.name().to_owned(),
+        host_ip: address.to_string(),
+        host_port: publish.host.to_string(),
+        reachable: reachable(model, container, publish, address),
+    };
+    shown_addresses(model, container, publish).map(row).collect()
+}
+
+fn rows_of(model: &Model, container: &Container) -> Vec<PublishRow> {
+    in_order(container).into_iter().flat_map(|publish| rows_of_publish(model, container, publish)).collect()
+}
+
+/// A container's publishes in the order of its ports.
+fn in_order(container: &Container) -> Vec<&Publish> {
+    let mut publishes: Vec<&Publish> = container.publishes.iter().collect();
+    publishes.sort_by_key(|publish| (publish.container, publish.host));
+    publishes
+}
+
+/// The outer addresses that matter: that of any IPv6 address only when the container has one.
+fn shown_addresses<'a>(
+    model: &Model,
+    container: &Container,
+    publish: &'a Publish,
+) -> impl Iterator<Item = IpAddr> + use<'a> {
+    let has_ipv6 = model.way_out(&container.endpoints, false).is_some();
+    publish.addresses().filter(move |address| address.is_ipv4() || has_ipv6 || !address.is_unspecified())
+}
+
+/// `ADDRESS:PORT` on each uplink where packets to the publish arrive.
+fn reachable(model: &Model, container: &Container, publish: &Publish, at: IpAddr) -> String {
+    if model.way_out(&container.endpoints, at.is_ipv4()).is_none() {
+        return String::new();
+    }
+    let own = model.uplinks().into_iter().flat_map(|uplink| uplink.own_addresses());
+    let wanted = own
+        .map(|net| net.addr())
+        .filter(|own| if at.is_unspecified() { own.is_ipv4() == at.is_ipv4() } else { *own == at });
+    wanted.map(|own| socket(own, publish.host)).collect::<Vec<_>>().join(",")
+}
+
+/// `port`.
+pub fn publish_table(rows: &[PublishRow]) -> String {
+    let mut table = Table::new(0, &["CONTAINER", "PORT", "PUBLISHED", "REACHABLE AT"]);
+    for row in rows {
+        let asked = row.host_ip.parse().map(|ip: IpAddr| socket(ip, &row.host_port)).unwrap_or_default();
+        let inner = format!("{}/{}", row.container_port, row.protocol);
+        let places = if row.reachable.is_empty() { "nowhere".to_owned() } else { row.reachable.clone() };
+        table.row(vec![row.container.clone(), inner, asked, places]);
+    }
+    table.render()
+}
+
+/// `port NAME`.
+pub fn publish_lines(rows: &[PublishRow]) -> String {
+    rows.iter().flat_map(PublishRow::lines).collect()
+}
+
+/// The PORTS column, as Docker's: `0.0.0.0:8000->80/tcp, 443/tcp`.
+pub(super) fn ports_column(model: &Model, container: &Container) -> String {
+    let mut cells: Vec<(Exposed, String)> = Vec::new();
+    for publish in in_order(container) {
+        let cell = |address| format!("{}->{}", socket(address, publish.host), publish.container);
+        cells.extend(shown_addresses(model, container, publish).map(|it| (publish.container, cell(it))));
+    }
+    let bare =
+        container.exposed.iter().filter(|exposed| container.is_alive() && !is_published(container, exposed));
+    cells.extend(bare.map(|exposed| (*exposed, exposed.to_string())));
+    cells.sort_by_key(|(exposed, _)| *exposed);
+    cells.dedup();
+    cells.into_iter().map(|(_, cell)| cell).collect::<Vec<_>>().join(", ")
+}
+
+fn is_published(container: &Container, exposed: &Exposed) -> bool {
+    container.publishes.iter().any(|publish| publish.container == *exposed)
+}
+
+/// `NetworkSettings.Ports` of `inspect`: each port with its outer places, null for one that has none.
+pub(super) fn inspect_ports(model: &Model, container: &Container) -> Map<String, Value> {
+    let mut all = Map::new();
+    for exposed in container.exposed_ports() {
+        for port in exposed.ports.first()..=exposed.ports.last() {
+            all.insert(format!("{port}/{}", exposed.protocol.name()), Value::Null);
+        }
+    }
+    for publish in in_order(container) {
+        let (inner, outer) = (publish.container.ports, publish.host);
+        for (port, host) in (inner.first()..=inner.last()).zip(outer.first()..=outer.last()) {
+            let at = |address: IpAddr| json!({"HostIp": address.to_string(), "HostPort": host.to_string()});
+            let fresh = shown_addresses(model, container, publish).map(at);
+            let slot =
+                all.entry(format!("{port}/{}", publish.container.protocol.name())).or_insert(Value::Null);
+            match slot {
+                Value::Array(bindings) => bindings.extend(fresh),
+                _ => *slot = Value::Array(fresh.collect()),
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::model;
+    use super::*;
+    use crate::control::Id;
+    use crate::control::model::{FarEnd, UplinkSpec};
+
+    fn published() -> Model {
+        let mut model = model();
+        let wan = UplinkSpec {
+            name: "wan".to_owned(),
+            far_end: FarEnd::Tap("tap0".to_owned()),
+            addresses: ["198.51.100.1/24", "2001:db8::1/64"].map(|text| text.parse().unwrap()).to_vec(),
+            gateways: Vec::new(),
+            mac: None,
+            mtu: None,
+            lab: None,
+        };
+        model.create_uplink(&wan, Id::new([30; 32]), 0).unwrap();
+        for text in ["8000:80", "198.51.100.1:7000-7001:53-54/udp", "203.0.113.9:9000:22"] {
+            model.publish("router", &text.parse().unwrap()).unwrap();
+        }
+        model
+    }
+
+    #[test]
+    fn port_says_what_was_asked_for_and_where_it_is() {
+        let model = published();
+        let router = model.find_container("router").unwrap();
+        let expected = "\
+CONTAINER   PORT        PUBLISHED                REACHABLE AT
+router      22/tcp      203.0.113.9:9000         nowhere
+router      53-54/udp   198.51.100.1:7000-7001   198.51.100.1:7000-7001
+router      80/tcp      0.0.0.0:8000             198.51.100.1:8000
+router      80/tcp      [::]:8000                [2001:db8::1]:8000
+";
+        assert_eq!(publish_table(&publish_rows(&model, None)), expected);
+        let expected = "\
+22/tcp -> 203.0.113.9:9000
+53-54/udp -> 198.51.100.1:7000-7001
+80/tcp -> 0.0.0.0:8000
+80/tcp -> 198.51.100.1:8000
+80/tcp -> [::]:8000
+80/tcp -> [2001:db8::1]:8000
+";
+        assert_eq!(publish_lines(&publish_rows(&model, Some(router))), expected);
+        assert!(publish_rows(&model, Some(model.find_container("alice").unwrap())).is_empty());
+    }
+
+    #[test]
+    fn the_column_is_dockers() {
+        let mut model = published();
+        let column = |model: &Model, name: &str| ports_column(model, model.find_container(name).unwrap());
+        assert_eq!(
+            column(&model, "router"),
+            "203.0.113.9:9000->22/tcp, 198.51.100.1:7000-7001->53-54/udp, 0.0.0.0:8000->80/tcp, [::]:8000->80/tcp"
+        );
+        model.disconnect("router", "net1").unwrap();
+        model.unpublish("router", &"53-54/udp".parse().unwrap()).unwrap();
+        model.unpublish("router", &"22".parse().unwrap()).unwrap();
+        assert_eq!(column(&model, "router"), "0.0.0.0:8000->80/tcp", "net2 has no IPv6");
+    }
+
+    #[test]
+    fn inspect_has_each_port_of_a_range() {
+        let model = published();
+        let ports = inspect_ports(&model, model.find_container("router").unwrap());
+        let expected = json!({
+            "22/tcp": [{"HostIp": "203.0.113.9", "HostPort": "9000"}],
+            "53/udp": [{"HostIp": "198.51.100.1", "HostPort": "7000"}],
+            "54/udp": [{"HostIp": "198.51.100.1", "HostPort": "7001"}],
+            "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8000"}, {"HostIp": "::", "HostPort": "8000"}],
+        });
+        assert_eq!(Value::Object(ports), expected);
+    }
+}
