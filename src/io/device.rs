@@ -58,6 +58,16 @@ pub trait Device: Send {
     /// # Errors
     /// [`DeviceError`]; the frame is dropped then.
     fn send(&mut self, frame: &mut Frame) -> Result<(), DeviceError>;
+
+    /// Asked when poll reports an error: whether the interface is gone for good. A TAP has no other error.
+    fn is_gone(&self) -> bool {
+        true
+    }
+
+    /// Frames that the kernel dropped on their way to us, where only the device can tell.
+    fn kernel_drops(&mut self) -> Option<u64> {
+        None
+    }
 }
 
 /// Devices without an interface, for tests: a pair, where one reads what the other writes.

@@ -12,8 +12,11 @@
 //! in the poll set (a poll timeout would round up to a millisecond), armed for
 //! [`Switch::poll_timeout`] whenever that changes.
 
+mod outbox;
+
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,8 +30,12 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use super::capture::{Captures, Point};
 use super::courtesy::Courtesy;
 use super::device::{Device, DeviceError, Received};
+use super::last_drop::{LastDrop, LastDrops, Side};
 use crate::dataplane::table::Table;
-use crate::dataplane::{Change, DropReason, Egress, Frame, Instant, PortId, Rejected, Switch, Verdict};
+use crate::dataplane::{
+    Change, DropReason, Frame, Instant, NetworkId, PortId, Rejected, Switch, Verdict, conntrack,
+};
+use outbox::{Outbox, Outgoing};
 
 /// Frames read from a port in one turn: what the others wait for while one port floods (8 small
 /// frames take about 30 us), and enough to share the price of a poll.
@@ -47,6 +54,8 @@ type Work = Box<dyn FnOnce(&mut EventLoop) + Send>;
 pub enum Event {
     /// The interface behind a port was deleted; the port has no device any more.
     PortLost(PortId),
+    /// Something happened to flows, and somebody watches: ask [`EventLoop::flow_events`].
+    Flows,
 }
 
 /// The loop's state.
@@ -64,9 +73,14 @@ pub struct EventLoop {
     ready: VecDeque<PortId>,
     burst: Vec<Frame>,
     outbox: Outbox,
+    /// A frame that the switch made, while it is being written.
+    made: Frame,
+    last_drops: LastDrops,
     clock: Clock,
     courtesy: Courtesy,
     stopping: bool,
+    /// It was said that there are flow events, and nobody has fetched them yet.
+    told_of_flows: bool,
 }
 
 /// A port's device.
@@ -74,24 +88,10 @@ struct Attached {
     device: Box<dyn Device>,
     /// Whether it stands in the ready queue.
     queued: bool,
-    /// Its interface is being deleted. The kernel tells that by POLLERR, once, and possibly before
-    /// reads fail (`tun_detach_all`, Linux `drivers/net/tun.c`): what is still queued is read, then
-    /// it is lost.
+    /// Its interface may be being deleted. The kernel tells that by POLLERR, once, and possibly before
+    /// reads fail (`tun_detach_all`, Linux `drivers/net/tun.c`), or when something is sent: what is
+    /// still queued is read, then the device is asked, and it is lost.
     doomed: bool,
-}
-
-/// Collects what one burst sends: which frame of the burst, by which port.
-#[derive(Default)]
-struct Outbox {
-    current: usize,
-    sends: Vec<(usize, PortId)>,
-}
-
-impl Egress for Outbox {
-    #[inline]
-    fn send(&mut self, to: PortId, _: &Frame) {
-        self.sends.push((self.current, to));
-    }
 }
 
 /// The monotonic clock as the switch counts it, and the wall clock for captures.
@@ -165,9 +165,12 @@ impl EventLoop {
             ready: VecDeque::new(),
             burst: (0..BURST_FRAMES).map(|_| Frame::new()).collect(),
             outbox: Outbox::default(),
+            made: Frame::new(),
+            last_drops: LastDrops::default(),
             clock: Clock(std::time::Instant::now()),
             courtesy: Courtesy::default(),
             stopping: false,
+            told_of_flows: false,
         };
         Ok((inner, Handle { work: sender, waker }))
     }
@@ -204,12 +207,30 @@ impl EventLoop {
                     self.serve(port);
                 }
             }
+            self.tell_of_flows();
             self.arm_timer()?;
             if !self.ready.is_empty() {
                 self.be_courteous();
             }
         }
         Ok(())
+    }
+
+    /// Says that there are flow events, once until they are fetched.
+    fn tell_of_flows(&mut self) {
+        if !self.told_of_flows && self.switch.conntrack().has_events() {
+            self.told_of_flows = true;
+            (self.notify)(Event::Flows);
+        }
+    }
+
+    /// What happened to flows, `max` events at most, each with the network that the flow came from; and how
+    /// many were lost. If more wait, it is said again.
+    pub fn flow_events(&mut self, max: usize) -> (Vec<(conntrack::Event, Option<NetworkId>)>, u64) {
+        self.told_of_flows = false;
+        let (events, lost) = self.switch.flow_events(max);
+        let origin = |event: &conntrack::Event| Some(self.switch.port(event.flow.owner?)?.network);
+        (events.into_iter().map(|event| (event, origin(&event))).collect(), lost)
     }
 
     /// Somebody sends faster than we can switch: others may want the CPU.
@@ -235,6 +256,9 @@ impl EventLoop {
     /// # Errors
     /// As [`Switch::apply`].
     pub fn apply(&mut self, change: Change) -> Result<(), Rejected> {
+        if let Change::RemovePort(port) = change {
+            self.last_drops.forget(port);
+        }
         let now = self.clock.now();
         self.switch.apply(now, change)
     }
@@ -267,6 +291,18 @@ impl EventLoop {
         }
     }
 
+    /// The last frame that a port dropped, or any port; and when, in nanoseconds since the Unix epoch.
+    pub fn last_drop(&self, port: Option<PortId>) -> Option<(LastDrop, u64)> {
+        let last = self.last_drops.get(port)?;
+        let age = u64::try_from(self.clock.now().since(last.at).as_nanos()).unwrap_or(u64::MAX);
+        Some((last.clone(), Clock::wall_ns().saturating_sub(age)))
+    }
+
+    /// Frames for a port that the kernel dropped before they were read, where the device can tell.
+    pub fn kernel_drops(&mut self, port: PortId) -> Option<u64> {
+        self.devices.get_mut(port.0)?.device.kernel_drops()
+    }
+
     /// Whether a port still has its device.
     pub fn is_attached(&self, port: PortId) -> bool {
         self.devices.get(port.0).is_some()
@@ -282,7 +318,12 @@ impl EventLoop {
         // Reading takes the expiration away; the timer is one-shot and non-blocking.
         let _ = nix::unistd::read(&self.timer, &mut [0; 8]);
         self.armed = None;
-        self.switch.handle_timeout(self.clock.now());
+        let now = self.clock.now();
+        self.switch.handle_timeout(now, &mut self.outbox);
+        if !self.captures.is_empty() {
+            self.captures.begin_burst(Clock::wall_ns());
+        }
+        self.flush(now, 0);
     }
 
     fn arm_timer(&mut self) -> io::Result<()> {
@@ -322,16 +363,20 @@ impl EventLoop {
         let now = self.clock.now();
         self.courtesy.burst(now, count, bytes);
         if self.captures.is_empty() {
-            for (index, frame) in self.burst[..count].iter().enumerate() {
+            self.switch.look_ahead(&self.burst[..count]);
+            for (index, frame) in self.burst[..count].iter_mut().enumerate() {
                 self.outbox.current = index;
-                self.switch.input(now, from, frame, &mut self.outbox, &mut ());
+                let verdict = self.switch.input(now, from, frame, &mut self.outbox, &mut ());
+                if let Verdict::Drop(reason) = verdict {
+                    self.last_drops.remember(now, from, Side::Ingress, reason, frame);
+                }
             }
         } else {
             self.switch_watched(now, from, count);
         }
-        self.flush();
+        self.flush(now, count);
         match end {
-            BurstEnd::Empty if doomed => self.lose(from),
+            BurstEnd::Empty if doomed => self.bury(from),
             BurstEnd::Empty => {}
             BurstEnd::Budget => self.mark_ready(from),
             BurstEnd::Lost => self.lose(from),
@@ -342,31 +387,68 @@ impl EventLoop {
     fn switch_watched(&mut self, now: Instant, from: PortId, count: usize) {
         self.captures.begin_burst(Clock::wall_ns());
         let network = self.switch.port(from).map(|port| port.network);
-        for (index, frame) in self.burst[..count].iter().enumerate() {
+        for (index, frame) in self.burst[..count].iter_mut().enumerate() {
             self.outbox.current = index;
             self.captures.see(Point::In, from, network, index, frame);
             if let Verdict::Drop(reason) = self.switch.input(now, from, frame, &mut self.outbox, &mut ()) {
                 self.captures.see(Point::Drop(reason), from, network, index, frame);
+                self.last_drops.remember(now, from, Side::Ingress, reason, frame);
             }
         }
     }
 
-    /// Writes what the burst sends.
-    fn flush(&mut self) {
-        for (index, to) in self.outbox.sends.drain(..) {
-            let frame = &mut self.burst[index];
-            let sent = match self.devices.get_mut(to.0) {
-                Some(attached) => attached.device.send(frame).map_err(|error| error.drop_reason()),
-                None => Err(DropReason::EgressLost),
+    /// Writes what a turn sends that has read so many frames.
+    fn flush(&mut self, now: Instant, count: usize) {
+        // Taking and returning it allocates nothing.
+        let mut outbox = mem::take(&mut self.outbox);
+        let mut lost = None;
+        for (outgoing, port) in outbox.sends().iter().copied() {
+            let (index, frame) = match outgoing {
+                Outgoing::Read(index) => (index, &mut self.burst[index]),
+                Outgoing::Made(number) | Outgoing::Discarded(number, _) => {
+                    outbox.fetch(number, &mut self.made);
+                    (count + number, &mut self.made)
+                }
             };
-            if let Err(reason) = sent {
-                self.switch.undelivered(to, frame, reason);
+            let dropped = if let Outgoing::Discarded(_, reason) = outgoing {
+                Some((Side::Ingress, reason))
+            } else {
+                let attached = self.devices.get_mut(port.0);
+                let sent = attached.map_or(Err(DeviceError::Lost), |attached| attached.device.send(frame));
+                sent.err().map(|error| {
+                    self.switch.undelivered(port, frame, error.drop_reason());
+                    lost = if error == DeviceError::Lost { Some(port) } else { lost };
+                    (Side::Egress, error.drop_reason())
+                })
+            };
+            if let Some((side, reason)) = dropped {
+                self.last_drops.remember(now, port, side, reason, frame);
             }
             if !self.captures.is_empty() {
-                let network = self.switch.port(to).map(|port| port.network);
-                let point = sent.map_or_else(Point::Drop, |()| Point::Out);
-                self.captures.see(point, to, network, index, frame);
+                let network = self.switch.port(port).map(|port| port.network);
+                let point = dropped.map_or(Point::Out, |(_, reason)| Point::Drop(reason));
+                self.captures.see(point, port, network, index, frame);
             }
+        }
+        for (to, lost) in outbox.overflow() {
+            self.switch.undelivered_all(*to, *lost, DropReason::EgressFull);
+        }
+        outbox.clear();
+        self.outbox = outbox;
+        // One a turn is enough: the next frame to another finds out about that.
+        if let Some(attached) = lost.and_then(|port| Some((port, self.devices.get_mut(port.0)?))) {
+            let (port, attached) = attached;
+            attached.doomed = true;
+            self.mark_ready(port);
+        }
+    }
+
+    /// Nothing is left to read from a port that had an error.
+    fn bury(&mut self, port: PortId) {
+        let Some(attached) = self.devices.get_mut(port.0) else { return };
+        attached.doomed = false;
+        if attached.device.is_gone() {
+            self.lose(port);
         }
     }
 

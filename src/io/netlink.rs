@@ -8,6 +8,9 @@
 //! is connected to the kernel, which then refuses what comes from others (`netlink_getsockbyportid`
 //! in net/netlink/af_netlink.c): nobody can forge an answer, or fill the queue that it comes by.
 
+pub mod monitor;
+mod routes;
+
 use std::cell::Cell;
 use std::io;
 use std::net::IpAddr;
@@ -26,6 +29,9 @@ use nix::sys::socket::{MsgFlags, NetlinkAddr, connect, recv, send, setsockopt, s
 use nix::sys::time::TimeVal;
 
 use crate::wire::MacAddr;
+
+use monitor::messages;
+pub use routes::Route;
 
 /// How long an answer may take. Linux has queued it when the request's `send` returns.
 const PATIENCE: TimeVal = TimeVal::new(1, 0);
@@ -72,6 +78,8 @@ pub struct LinkInfo {
     pub mtu: u32,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it has a carrier.
+    pub carrier: bool,
     /// Frames that the kernel dropped on the way to us (its ring was full), as the interface counts them.
     pub dropped: u64,
 }
@@ -217,6 +225,16 @@ impl Netlink {
 
     /// Sends a request and waits for its answer: a message, or `None` for a bare "done".
     fn ask(&self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Option<RouteNetlinkMessage>> {
+        let sequence = self.send(request, flags)?;
+        match self.receive(sequence)?.next() {
+            Some(NetlinkPayload::InnerMessage(message)) => Ok(Some(message)),
+            Some(NetlinkPayload::Error(error)) if error.code.is_some() => Err(error.to_io()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Sends a request; its sequence number.
+    fn send(&self, request: RouteNetlinkMessage, flags: u16) -> io::Result<u32> {
         let sequence = self.sequence.get().wrapping_add(1);
         self.sequence.set(sequence);
         let mut header = NetlinkHeader::default();
@@ -226,23 +244,22 @@ impl Netlink {
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
-        match self.answer(sequence)? {
-            NetlinkPayload::InnerMessage(message) => Ok(Some(message)),
-            NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-            _ => Ok(None),
-        }
+        Ok(sequence)
     }
 
-    /// Waits for the answer to a request, past those to requests that were given up on.
-    fn answer(&self, sequence: u32) -> io::Result<NetlinkPayload<RouteNetlinkMessage>> {
+    /// Waits for one datagram of the answer to a request, past those to requests that were given up on.
+    fn receive(
+        &self,
+        sequence: u32,
+    ) -> io::Result<impl Iterator<Item = NetlinkPayload<RouteNetlinkMessage>> + use<>> {
         let mut buffer = vec![0; ANSWER_LEN];
         loop {
             let len = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            let bytes = buffer.get(..len).unwrap_or_default();
-            let answer =
-                NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(io::Error::other)?;
-            if answer.header.sequence_number == sequence {
-                return Ok(answer.payload);
+            let answer: Vec<_> = messages(buffer.get(..len).unwrap_or_default()).collect();
+            match answer.first() {
+                None => return Err(io::ErrorKind::InvalidData.into()),
+                Some(first) if first.header.sequence_number != sequence => {}
+                Some(_) => return Ok(answer.into_iter().map(|message| message.payload)),
             }
         }
     }
@@ -259,7 +276,8 @@ fn silent_ipv6(index: u32) -> LinkMessage {
 
 fn link_info(message: &LinkMessage) -> LinkInfo {
     let up = message.header.flags.contains(LinkFlags::Up);
-    let mut info = LinkInfo { index: message.header.index, up, ..LinkInfo::default() };
+    let carrier = message.header.flags.contains(LinkFlags::LowerUp);
+    let mut info = LinkInfo { index: message.header.index, up, carrier, ..LinkInfo::default() };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => info.name.clone_from(name),

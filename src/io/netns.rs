@@ -151,14 +151,27 @@ pub fn describe(error: &io::Error) -> String {
 /// Opens `taps` TAP descriptors and a netlink socket inside the target, which stays alive while
 /// they are open. Forks: the caller must have one thread.
 pub fn open_inside(target: &Target, taps: usize, offload: bool) -> Result<Descriptors, NetnsError> {
-    let (identity, mut fds) = helper::run(|| {
-        let inside = Inside::open(target)?;
-        inside.enter()?;
-        Ok((inside.identity, open_here(taps, offload)?))
-    })
-    .map_err(|error| NetnsError::other("look into the namespace", error))??;
+    let (identity, mut fds) = inside(Some(target), || open_here(taps, offload))?;
     let netlink = fds.pop().ok_or_else(incomplete)?;
     Ok(Descriptors { tuns: fds, netlink, identity })
+}
+
+/// Does something inside the target, or where we are when there is none, and returns what that made, with
+/// the namespace's identity. With a target it forks: the caller must have one thread.
+pub(crate) fn inside(
+    target: Option<&Target>,
+    work: impl FnOnce() -> Result<Vec<OwnedFd>, NetnsError>,
+) -> Result<(Identity, Vec<OwnedFd>), NetnsError> {
+    let Some(target) = target else {
+        let identity = Identity::current().map_err(|error| NetnsError::other("read the namespace", error))?;
+        return Ok((identity, work()?));
+    };
+    helper::run(|| {
+        let inside = Inside::open(target)?;
+        inside.enter()?;
+        Ok((inside.identity, work()?))
+    })
+    .map_err(|error| NetnsError::other("look into the namespace", error))?
 }
 
 /// Opens `taps` TAP descriptors in a fresh namespace from which they can be moved into the
@@ -203,7 +216,7 @@ pub fn allow_ipv6(target: &Target) -> Result<(), NetnsError> {
     .map(|((), _)| ())
 }
 
-fn incomplete() -> NetnsError {
+pub(crate) fn incomplete() -> NetnsError {
     NetnsError::other("look into the namespace", io::Error::other("the helper sent too few descriptors"))
 }
 

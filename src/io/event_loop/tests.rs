@@ -2,8 +2,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use super::*;
+use crate::capture::file::Reader;
+use crate::capture::filter::Program;
 use crate::dataplane::fdb::Limits;
-use crate::dataplane::{NetworkConfig, NetworkId};
+use crate::dataplane::{Egress, NetworkConfig, NetworkId};
+use crate::io::capture::Selection;
 use crate::io::device::memory::{self, MemoryDevice};
 use crate::wire::Offload;
 
@@ -152,6 +155,154 @@ fn a_deleted_interface_is_reported_once_and_counted() {
     while lost().unwrap_or(0) == 0 {}
     assert_eq!(lost(), Some(1));
     assert!(running.events.is_empty());
+    running.end();
+}
+
+/// Sends, as the switch would, what it made itself.
+fn emit(running: &Running, frames: Vec<(u32, Frame)>) {
+    let work = move |inner: &mut EventLoop| {
+        inner.captures.begin_burst(1);
+        for (to, frame) in frames {
+            inner.outbox.emit(PortId(to), frame.bytes(), frame.offload);
+        }
+        inner.flush(inner.now(), 0);
+    };
+    running.handle.call(work).unwrap();
+}
+
+#[test]
+fn frames_that_the_switch_made_are_written_seen_and_counted_like_others() {
+    let running = Running::new(NetworkConfig::default());
+    let (mut first, mut second, _third) = (running.port(1), running.port(2), running.port(3));
+    // What could not be delivered was counted as sent before.
+    second.send(&mut frame(2, ALL, 0)).unwrap();
+    receive(&mut first);
+    let (shown, output) = std::io::pipe().unwrap();
+    let start = move |inner: &mut EventLoop| {
+        let selection = Selection { any: true, ..Selection::default() };
+        let everything = Program::compile("").unwrap();
+        inner.captures.start(7, selection, everything, 1 << 16, output.into()).unwrap();
+        inner.detach(PortId(3));
+    };
+    running.handle.call(start).unwrap();
+    let mut partial = frame(9, 1, 1);
+    partial.offload = Offload { flags: 1, csum_start: 20, csum_offset: 6, ..Offload::NONE };
+    let (bytes, offload) = (partial.bytes().to_vec(), partial.offload);
+    emit(&running, vec![(1, partial), (2, frame(9, 2, 2)), (3, frame(9, 3, 3)), (1, frame(9, 1, 4))]);
+    let heard = receive(&mut first);
+    assert_eq!((heard.bytes(), heard.offload), (&bytes[..], offload));
+    assert_eq!(receive(&mut first).bytes(), frame(9, 1, 4).bytes());
+    assert_eq!(receive(&mut second).bytes(), frame(9, 2, 2).bytes());
+    emit(&running, vec![(1, frame(9, 1, 5))]);
+    let (last, wall_ns) = running.handle.call(|inner| inner.last_drop(None)).unwrap().unwrap();
+    assert_eq!((last.port, last.side, last.reason), (PortId(3), Side::Egress, DropReason::EgressLost));
+    assert_eq!(last.bytes, frame(9, 3, 3).bytes());
+    assert!(Clock::wall_ns() - wall_ns < PATIENCE.as_nanos() as u64);
+    let counters = running.handle.call(|inner| inner.switch.port(PortId(3)).unwrap().counters).unwrap();
+    assert_eq!((counters.tx.frames, counters.drops[DropReason::EgressLost]), (0, 1));
+
+    running.handle.call(|inner| inner.captures.stop(7)).unwrap();
+    let mut reader = Reader::open(shown).unwrap();
+    let seen = std::iter::from_fn(|| reader.next_record().unwrap());
+    let seen: Vec<_> =
+        seen.map(|it| (it.data[14], it.interface.to_string(), it.comment, it.packet_id)).collect();
+    let out = |number, port: &str, id| (number, port.to_owned(), None, Some(id));
+    let dropped = (3, "port".to_owned(), Some("egress_lost".to_owned()), Some(2));
+    let expected = [out(1, "port", 0), out(2, "port", 1), dropped, out(4, "port", 3), out(5, "port", 4)];
+    assert_eq!(seen, expected);
+    running.end();
+}
+
+#[test]
+fn the_last_drop_of_a_port_is_kept_until_the_port_goes() {
+    let running = Running::new(NetworkConfig::default());
+    let mut talker = running.port(1);
+    let last = |port| running.handle.call(move |inner| inner.last_drop(Some(PortId(port)))).unwrap();
+    assert_eq!(last(1), None);
+    for capturing in [false, true] {
+        if capturing {
+            let (_, output) = std::io::pipe().unwrap();
+            let everything = Program::compile("").unwrap();
+            let start = |inner: &mut EventLoop| {
+                inner.captures.start(7, Selection::default(), everything, 100, output.into()).unwrap();
+            };
+            running.handle.call(start).unwrap();
+        }
+        let alone = frame(1, ALL, u8::from(capturing));
+        talker.send(&mut Frame::from_bytes(alone.bytes())).unwrap();
+        while last(1).is_none_or(|(last, _)| last.bytes != alone.bytes()) {}
+        let (last, _) = last(1).unwrap();
+        assert_eq!((last.side, last.reason), (Side::Ingress, DropReason::NoListener));
+    }
+    let held = |inner: &mut EventLoop| {
+        inner.outbox.discard(PortId(1), b"held", Offload::NONE, DropReason::NeighbourFailed);
+        inner.flush(inner.now(), 0);
+    };
+    running.handle.call(held).unwrap();
+    let (held, _) = last(1).unwrap();
+    assert_eq!(
+        (&held.bytes[..], held.reason, held.side),
+        (&b"held"[..], DropReason::NeighbourFailed, Side::Ingress)
+    );
+    running.handle.call(|inner| inner.apply(Change::RemovePort(PortId(1)))).unwrap().unwrap();
+    assert_eq!(last(1), None);
+    running.end();
+}
+
+/// A device whose descriptor has an error from the start; it is gone when the flag says so.
+struct Ailing {
+    pipe: std::io::PipeWriter,
+    gone: Arc<AtomicBool>,
+}
+
+impl Device for Ailing {
+    fn descriptor(&self) -> Option<std::os::fd::RawFd> {
+        Some(self.pipe.as_raw_fd())
+    }
+
+    fn recv(&mut self, _: &mut Frame) -> Result<Received, DeviceError> {
+        Err(DeviceError::LinkDown)
+    }
+
+    fn send(&mut self, _: &mut Frame) -> Result<(), DeviceError> {
+        Err(if self.is_gone() { DeviceError::Lost } else { DeviceError::LinkDown })
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    fn kernel_drops(&mut self) -> Option<u64> {
+        Some(3)
+    }
+}
+
+#[test]
+fn an_interface_that_is_down_stays_until_it_is_gone_and_sending_finds_out() {
+    let running = Running::new(NetworkConfig::default());
+    let mut talker = running.port(1);
+    let gone = Arc::new(AtomicBool::new(false));
+    let (reader, pipe) = std::io::pipe().unwrap();
+    drop(reader);
+    let device = Ailing { pipe, gone: Arc::clone(&gone) };
+    let attach = move |inner: &mut EventLoop| {
+        inner.apply(Change::AddPort(PortId(2), NETWORK)).unwrap();
+        inner.attach(PortId(2), Box::new(device), "port").unwrap();
+    };
+    running.handle.call(attach).unwrap();
+    let drops = |reason| {
+        let read = move |inner: &mut EventLoop| inner.switch.port(PortId(2)).unwrap().counters.drops[reason];
+        running.handle.call(read).unwrap()
+    };
+    talker.send(&mut frame(1, ALL, 0)).unwrap();
+    while drops(DropReason::EgressDown) == 0 {}
+    assert!(running.handle.call(|inner| inner.is_attached(PortId(2))).unwrap());
+    assert_eq!(running.handle.call(|inner| inner.kernel_drops(PortId(2))).unwrap(), Some(3));
+    assert_eq!(running.handle.call(|inner| inner.kernel_drops(PortId(1))).unwrap(), None);
+    gone.store(true, Ordering::Relaxed);
+    talker.send(&mut frame(1, ALL, 0)).unwrap();
+    assert_eq!(running.events.recv_timeout(PATIENCE), Ok(Event::PortLost(PortId(2))));
+    assert_eq!(drops(DropReason::EgressLost), 1);
     running.end();
 }
 

@@ -2,6 +2,7 @@
 //! one file per facility, each function safe to call.
 
 pub mod namespace;
+pub mod packet;
 pub mod passing;
 pub mod process;
 pub mod terminal;
