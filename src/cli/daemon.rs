@@ -7,13 +7,15 @@ use anyhow::Context;
 
 use super::client::{self, Daemon};
 use super::{Global, output};
+use crate::control::model::Firewall;
 use crate::control::requests::{Request, Status};
 use crate::daemon::{self, Options};
 
 /// Run the switch itself.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "EXAMPLES\n  tapswitch daemon -d\n  tapswitch --socket /tmp/second/control.sock daemon --no-offload"
+    after_help = "EXAMPLES\n  tapswitch daemon -d\n  tapswitch --socket /tmp/second/control.sock daemon --no-offload\n  \
+    tapswitch daemon -d --icc=false --ip-masq=false"
 )]
 pub struct DaemonArgs {
     /// Go to the background once it listens
@@ -24,8 +26,20 @@ pub struct DaemonArgs {
     no_offload: bool,
     /// Whether containers of the default network may talk to each other
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
-          action = clap::ArgAction::Set)]
+          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     icc: bool,
+    /// Whether there are rules at all; without, networks route to each other, and nothing is translated
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    iptables: bool,
+    /// Whether what leaves networks by an uplink gets the uplink's address
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    ip_masq: bool,
+    /// Whether anything is forwarded between networks; 'sysctl net.ipv4.ip_forward' changes it
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    ip_forward: bool,
     /// End with the last container or lab
     #[arg(long, hide = true)]
     transient: bool,
@@ -42,7 +56,13 @@ pub fn run(global: &Global, arguments: &DaemonArgs) -> anyhow::Result<u8> {
     if arguments.detach {
         let mut pass = Vec::new();
         pass.extend(arguments.no_offload.then_some("--no-offload"));
-        pass.extend((!arguments.icc).then_some("--icc=false"));
+        let flags = [
+            (arguments.icc, "--icc=false"),
+            (arguments.iptables, "--iptables=false"),
+            (arguments.ip_masq, "--ip-masq=false"),
+            (arguments.ip_forward, "--ip-forward=false"),
+        ];
+        pass.extend(flags.into_iter().filter(|(on, _)| !on).map(|(_, flag)| flag));
         client::start(&global.socket(), &pass)?;
         let status: Status = Daemon::connect(&global.socket())?.call(Request::Status)?;
         println!("tapswitch daemon, pid {}, serves {}", status.pid, status.socket.display());
@@ -89,6 +109,8 @@ fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Resul
         socket: global.socket(),
         offload: !arguments.no_offload,
         icc: arguments.icc,
+        firewall: Firewall { iptables: arguments.iptables, ip_masq: arguments.ip_masq },
+        ip_forward: arguments.ip_forward,
         transient: arguments.transient,
         ready: Some(Box::new(ready)),
     })

@@ -13,7 +13,7 @@ use super::run::{Face, Plan, launch};
 use super::{Global, container, output};
 use crate::control::lab::{DEMO, Lab};
 use crate::control::model::NetworkSpec;
-use crate::control::requests::{LabMembers, Request};
+use crate::control::requests::{LabMembers, Request, RouterRequest};
 use crate::control::show::PortRow;
 
 /// How long a lab's container has to end; they hold nothing that matters.
@@ -116,13 +116,17 @@ fn lab_name(word: &str) -> String {
 fn connect_unless_up(global: &Global, lab: &Lab) -> anyhow::Result<Daemon> {
     let request = Request::LabMembers { lab: Some(lab.name.clone()) };
     let (daemon, members) = Daemon::ask_or_start::<LabMembers>(&global.socket(), &["--transient"], &request)?;
-    if !members.containers.is_empty() || !members.networks.is_empty() {
+    if !members.is_empty() {
         bail!("lab '{}' is up already: 'tapswitch down {}' takes it down", lab.name, lab.name);
     }
     Ok(daemon)
 }
 
 fn bring_up(global: &Global, daemon: &mut Daemon, lab: &Lab) -> anyhow::Result<()> {
+    for uplink in &lab.uplinks {
+        super::uplink::make(daemon, uplink.clone(), None)?;
+        eprintln!("uplink {}", uplink.name);
+    }
     // Networks that say where they are come first, so that the others keep out of their way.
     let (given, chosen): (Vec<&NetworkSpec>, Vec<&NetworkSpec>) =
         lab.networks.iter().partition(|network| !network.subnets.is_empty());
@@ -138,6 +142,13 @@ fn bring_up(global: &Global, daemon: &mut Daemon, lab: &Lab) -> anyhow::Result<(
             false,
         )?;
         eprintln!("container {}", spec.name.as_deref().unwrap_or_default());
+    }
+    for route in &lab.routes {
+        let () = daemon.call(Request::Router(RouterRequest::RouteAdd { route: route.clone() }))?;
+    }
+    for rule in &lab.rules {
+        let rule = rule.clone();
+        let _: usize = daemon.call(Request::Router(RouterRequest::RuleAdd { rule, before: None }))?;
     }
     Ok(())
 }
@@ -209,7 +220,7 @@ pub fn down(global: &Global, arguments: &DownArgs) -> anyhow::Result<u8> {
     );
     let members: LabMembers =
         Daemon::connect(&global.socket())?.call(Request::LabMembers { lab: Some(name.clone()) })?;
-    if members.containers.is_empty() && members.networks.is_empty() {
+    if members.is_empty() {
         bail!("lab '{name}' is not up: 'tapswitch network ls' and 'tapswitch ps' show what is");
     }
     take_down(global, Some(&name)).map(|()| 0)
@@ -240,8 +251,13 @@ fn take_down(global: &Global, lab: Option<&str>) -> anyhow::Result<()> {
         }
         let _: String = daemon.call(Request::ContainerRemove { name, force: true })?;
     }
+    // Its rules hold as long as any of its containers does; its networks are held by its routes.
+    let () = daemon.call(Request::LabForget { lab: lab.map(str::to_owned) })?;
     for name in members.networks {
         let _: String = daemon.call(Request::NetworkRemove { name })?;
+    }
+    for name in members.uplinks {
+        let _: String = daemon.call(Request::Router(RouterRequest::UplinkRemove { name }))?;
     }
     Ok(())
 }

@@ -2,22 +2,28 @@
 
 pub mod capture;
 pub mod client;
+pub mod conntrack;
 pub mod container;
 pub mod daemon;
+pub mod explain;
 pub mod filter;
 pub mod lab;
 pub mod network;
 pub mod output;
 pub mod plug;
 pub mod preflight;
+pub mod publish;
 pub mod replay;
+pub mod route;
 pub mod run;
 pub mod show;
+pub mod tables;
+pub mod uplink;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::control::Refused;
 use crate::daemon::runtime;
@@ -130,6 +136,8 @@ enum Command {
         name: String,
     },
     Capture(capture::CaptureArgs),
+    Conntrack(conntrack::ConntrackArgs),
+    Explain(explain::ExplainArgs),
     /// Find out whether containers can run here, and how to mend it
     Preflight,
     /// Show what the switch knows
@@ -138,9 +146,37 @@ enum Command {
     /// Static entries of the MAC table
     #[command(subcommand)]
     Fdb(show::FdbCommand),
-    /// Ports of the switch
+    Port(publish::PortArgs),
+    /// Let others reach a container's port by an address outside
+    #[command(after_help = "EXAMPLES\n  tapswitch publish web 8000:80\n  \
+        tapswitch publish dns 198.51.100.1:53:53/udp\n  tapswitch publish game 9000-9010:9000-9010/udp")]
+    Publish(publish::PublishArgs),
+    /// End the publishing of a port
+    #[command(after_help = "EXAMPLE\n  tapswitch unpublish web 8000:80")]
+    Unpublish(publish::PublishArgs),
+    /// Let a container use ports of another, under a name of its own, where containers are kept apart
+    #[command(
+        after_help = "EXAMPLES\n  tapswitch link client db:database\n  tapswitch link client db 5432/tcp"
+    )]
+    Link(publish::LinkArgs),
+    /// Take a link away
+    #[command(after_help = "EXAMPLE\n  tapswitch unlink client database")]
+    Unlink {
+        /// Name or id of the container that has it
+        name: String,
+        /// What it calls the other
+        alias: String,
+    },
+    /// Ways to the outside
     #[command(subcommand)]
-    Port(show::PortCommand),
+    Uplink(uplink::UplinkCommand),
+    /// Static routes
+    #[command(subcommand)]
+    Route(route::RouteCommand),
+    /// Rules of the user's, asked before all others
+    #[command(subcommand)]
+    Rule(route::RuleCommand),
+    Sysctl(route::SysctlArgs),
     Replay(replay::ReplayArgs),
 }
 
@@ -181,10 +217,20 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Plug(arguments) => plug::plug(global, arguments),
         Command::Unplug { network, name } => plug::unplug(global, name, network),
         Command::Capture(arguments) => capture::run(global, &arguments),
+        Command::Conntrack(arguments) => conntrack::run(global, &arguments),
+        Command::Explain(arguments) => explain::run(global, &arguments),
         Command::Preflight => preflight(global),
         Command::Show(command) => show::show(global, &command),
         Command::Fdb(command) => show::fdb(global, command),
-        Command::Port(command) => show::port(global, command),
+        Command::Port(arguments) => publish::port(global, arguments),
+        Command::Publish(arguments) => publish::publish(global, arguments),
+        Command::Unpublish(arguments) => publish::unpublish(global, arguments),
+        Command::Link(arguments) => publish::link(global, arguments),
+        Command::Unlink { name, alias } => publish::unlink(global, name, alias),
+        Command::Uplink(command) => uplink::run(global, command),
+        Command::Route(command) => route::route(global, command),
+        Command::Rule(command) => route::rule(global, command),
+        Command::Sysctl(arguments) => route::sysctl(global, &arguments),
         Command::Replay(arguments) => replay::run(global, &arguments),
     }
 }
@@ -207,6 +253,11 @@ fn preflight(global: &Global) -> anyhow::Result<u8> {
         output::print(&report.to_string())?
     };
     Ok(report.exit_code())
+}
+
+/// Ends this process as a command line does that makes no sense: for what flags alone cannot tell.
+fn bad_usage(message: &str) -> ! {
+    Cli::command().error(clap::error::ErrorKind::InvalidValue, message).exit()
 }
 
 /// Does something for each name, and goes on after a failure; the last failure is returned,

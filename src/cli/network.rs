@@ -19,7 +19,8 @@ use crate::control::show;
 pub enum NetworkCommand {
     /// Create a network
     #[command(after_help = "EXAMPLES\n  tapswitch network create net1\n  \
-        tapswitch network create --subnet 172.20.0.0/16 --ip-range 172.20.5.0/24 -o icc=false net2")]
+        tapswitch network create --subnet 172.20.0.0/16 --ip-range 172.20.5.0/24 -o icc=false net2\n  \
+        tapswitch network create --ipv6 -o ra=true -o masquerade=false -o uplink=wan net3")]
     Create(CreateArgs),
     /// List networks
     #[command(visible_alias = "list")]
@@ -68,7 +69,9 @@ pub enum NetworkCommand {
         container: String,
     },
     /// Change a network's options while it runs
-    #[command(after_help = "EXAMPLE\n  tapswitch network set net1 -o ageing=10 -o icc=false")]
+    #[command(after_help = "EXAMPLES\n  tapswitch network set net1 -o ageing=10 -o icc=false\n  \
+        tapswitch network set net1 -o uplink=wan -o masquerade_ports=20000-29999\n  \
+        tapswitch network set net1 -o uplink=        back to what holds for all")]
     Set {
         /// Name or id
         network: String,
@@ -107,7 +110,9 @@ pub struct CreateArgs {
     /// Metadata
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// An option: icc=false, mtu=9000, ageing=300, fdb_limit=N, fdb_port_limit=N, flood_limit=N, or Docker's keys
+    /// An option, by its short key or Docker's: icc=false, masquerade=false, masquerade_to=IP,
+    /// masquerade_to6=IP, masquerade_ports=LO-HI, host_binding=IP, uplink=NAME, forward=false, ra=true,
+    /// mss_clamp=pmtu, mtu=9000, bridge_name=NAME, ageing=300, fdb_limit=N, fdb_port_limit=N, flood_limit=N
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     opt: Vec<String>,
     /// The network's name

@@ -11,6 +11,7 @@ use super::Global;
 use super::client::Daemon;
 use super::container::parse_endpoint;
 use crate::control::model::EndpointSpec;
+use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{Joined, Request, Status};
 use crate::io::netns::{Target, open_inside, open_nursery};
 use crate::io::sys::process::open_pidfd;
@@ -19,7 +20,7 @@ use crate::wire::MacAddr;
 /// Serve a namespace of somebody else's.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "EXAMPLES\n  unshare -Urn sleep 1000 & tapswitch plug box --network net1 --pid $!\n  \
+    after_help = "EXAMPLES\n  unshare -Urn sleep 1000 & tapswitch plug box --network net1 --pid $! -p 8000:80\n  \
     sudo ip netns add red && sudo tapswitch plug red --network net1 --netns /run/netns/red"
 )]
 pub struct PlugArgs {
@@ -46,6 +47,12 @@ pub struct PlugArgs {
     /// Its MAC address
     #[arg(long, value_name = "MAC")]
     mac: Option<MacAddr>,
+    /// Publish a port
+    #[arg(short, long, value_name = "[IP:][HOST[-HOST]:]CONT[-CONT][/tcp|udp]")]
+    publish: Vec<PublishSpec>,
+    /// A port that it is meant to be used by
+    #[arg(long, value_name = "PORT[/PROTO]")]
+    expose: Vec<Exposed>,
     /// Make the interface, but give it no address and leave it down
     #[arg(long)]
     no_config: bool,
@@ -80,9 +87,12 @@ pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
         pid: arguments.pid.map(u32::try_from).transpose()?,
         nursery: opened.nursery,
         configure: !arguments.no_config,
+        publish: arguments.publish,
+        expose: arguments.expose,
     };
     let handed: Vec<BorrowedFd<'_>> = opened.descriptors.iter().map(AsFd::as_fd).collect();
     let joined: Joined = daemon.call_with(request, &handed)?;
+    opened.tell_pinned("tapswitch unplug");
     drop(opened);
     tell(global, &joined)?;
     if let Some(descriptor) = arguments.ready_fd {
@@ -92,36 +102,46 @@ pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
 }
 
 /// What the daemon gets, in its order.
-struct Opened {
-    descriptors: Vec<OwnedFd>,
-    nursery: bool,
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) descriptors: Vec<OwnedFd>,
+    /// Whether the TAP was made in a nursery namespace.
+    pub(super) nursery: bool,
+    /// The namespace that our descriptors keep alive: its end will not be noticed.
+    pub(super) pinned: Option<PathBuf>,
 }
 
-fn open(target: &Target, offload: bool) -> anyhow::Result<Opened> {
+impl Opened {
+    /// Says what keeps a namespace alive, and the command that lets it go.
+    pub(super) fn tell_pinned(&self, mend: &str) {
+        if let Some(path) = &self.pinned {
+            let path = path.display();
+            eprintln!("tapswitch: {path} stays alive until '{mend}': without root its end cannot be noticed");
+        }
+    }
+}
+
+/// Opens a TAP where the target is, and what the daemon needs besides.
+pub(super) fn open(target: &Target, offload: bool) -> anyhow::Result<Opened> {
     match target {
         Target::Pid(pid) => {
             let pidfd = open_pidfd(nix::unistd::Pid::from_raw(*pid))
                 .with_context(|| format!("there is no process {pid} to plug in"))?;
             let opened = open_inside(target, 1, offload)?;
             let descriptors = opened.tuns.into_iter().chain([opened.netlink, pidfd]).collect();
-            Ok(Opened { descriptors, nursery: false })
+            Ok(Opened { descriptors, nursery: false, pinned: None })
         }
         Target::Path { .. } if nix::unistd::geteuid().is_root() => {
             let opened = open_nursery(target, 1, offload)?;
             let inner = opened.descriptors;
             let rest = [inner.netlink, opened.target, opened.target_netlink];
-            Ok(Opened { descriptors: inner.tuns.into_iter().chain(rest).collect(), nursery: true })
+            let descriptors = inner.tuns.into_iter().chain(rest).collect();
+            Ok(Opened { descriptors, nursery: true, pinned: None })
         }
         Target::Path { netns, .. } => {
-            eprintln!(
-                "tapswitch: {} stays alive until 'tapswitch unplug': without root its end cannot be noticed",
-                netns.display()
-            );
             let opened = open_inside(target, 1, offload)?;
-            Ok(Opened {
-                descriptors: opened.tuns.into_iter().chain([opened.netlink]).collect(),
-                nursery: false,
-            })
+            let descriptors = opened.tuns.into_iter().chain([opened.netlink]).collect();
+            Ok(Opened { descriptors, nursery: false, pinned: Some(netns.clone()) })
         }
     }
 }

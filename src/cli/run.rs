@@ -23,7 +23,8 @@ use super::client::Daemon;
 use super::container::parse_endpoint;
 use crate::container::{Output, Running, Spec, Wake, spawn};
 use crate::control::Id;
-use crate::control::model::{ContainerSpec, EndpointSpec};
+use crate::control::model::{ContainerSpec, EndpointSpec, LinkSpec};
+use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{ContainerFacts, Created, Request};
 use crate::io::helper::{self, Channel};
 use crate::io::sys::process::Exit;
@@ -36,6 +37,7 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES\n  tapswitch run -it --name alice --network net1 bash\n  \
     tapswitch run -d --name web --network net1:ip=172.19.0.80,alias=www python3 -m http.server 80\n  \
+    tapswitch run -d -p 8000:80 --expose 81 --link db:database python3 -m http.server 80\n  \
     tapswitch run --rm -- ping -c1 172.17.0.2")]
 pub struct RunArgs {
     /// Run in the background and print the container's id
@@ -65,6 +67,18 @@ pub struct RunArgs {
     /// One more name for it on the first network
     #[arg(long, value_name = "NAME")]
     network_alias: Vec<String>,
+    /// Publish a port
+    #[arg(short, long, value_name = "[IP:][HOST[-HOST]:]CONT[-CONT][/tcp|udp]")]
+    publish: Vec<PublishSpec>,
+    /// Publish every exposed port at a port from 32768 on
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// A port that it is meant to be used by
+    #[arg(long, value_name = "PORT[/PROTO]")]
+    expose: Vec<Exposed>,
+    /// Use the exposed ports of another container, under a name of one's own
+    #[arg(long, value_name = "NAME[:ALIAS]")]
+    link: Vec<LinkSpec>,
     /// A line for /etc/hosts
     #[arg(long, value_name = "HOST:IP")]
     add_host: Vec<String>,
@@ -289,10 +303,15 @@ fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyhow::Result<
     } else {
         Output::Inherit
     };
-    let mut sysctls = plan.spec.sysctls.clone();
+    let mut sysctls = Vec::new();
     if let Some(forward) = plan.spec.forward {
-        sysctls.push(("net.ipv4.ip_forward".to_owned(), u8::from(forward).to_string()));
+        let value = u8::from(forward).to_string();
+        let v6 = created.ipv6.then_some("net.ipv6.conf.all.forwarding");
+        let keys = ["net.ipv4.ip_forward"].into_iter().chain(v6);
+        sysctls.extend(keys.map(|key| (key.to_owned(), value.clone())));
     }
+    // What is said of a setting itself comes last, and holds.
+    sysctls.extend(plan.spec.sysctls.iter().cloned());
     Ok(Spec {
         hostname: created.hostname.clone(),
         command: plan.spec.command.clone(),
@@ -331,6 +350,10 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
             .collect::<anyhow::Result<_>>()?,
         extra_hosts: arguments.add_host.iter().map(|text| host(text)).collect::<anyhow::Result<_>>()?,
         networks,
+        publish: arguments.publish,
+        publish_all: arguments.publish_all,
+        expose: arguments.expose,
+        links: arguments.link,
         ..ContainerSpec::default()
     })
 }

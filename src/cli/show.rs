@@ -1,7 +1,7 @@
 //! `show …`, `fdb …`, `port …`: what the switch knows.
 
 use super::client::Daemon;
-use super::{Global, output};
+use super::{Global, output, tables};
 use crate::control::requests::Request;
 use crate::control::show::{self, DropRow, FdbRow, PortRow};
 use crate::wire::MacAddr;
@@ -13,6 +13,18 @@ pub enum ShowCommand {
     Ports,
     /// Learned and static MAC addresses
     Fdb,
+    /// Neighbours of the gateways: who has which address, and whether that is still so
+    Neigh,
+    /// Routes: addresses of ours, links, and what was declared
+    Routes,
+    /// Flows that are followed
+    Conntrack,
+    /// Rules with their counters, as iptables -L -v -n and then iptables -t nat -L -v -n print them
+    Rules {
+        /// Those of IPv6
+        #[arg(short = '6')]
+        v6: bool,
+    },
     /// Dropped frames by reason
     Drops,
     /// Networks, containers, ports and addresses as a drawing
@@ -64,22 +76,26 @@ pub enum PortCommand {
 /// # Errors
 /// When no daemon runs.
 pub fn show(global: &Global, command: &ShowCommand) -> anyhow::Result<u8> {
-    let mut daemon = Daemon::connect(&global.socket())?;
+    let ask = || Daemon::connect(&global.socket());
     match command {
+        ShowCommand::Neigh => tables::neighbours(global),
+        ShowCommand::Routes => tables::routes(global),
+        ShowCommand::Conntrack => tables::flows(global),
+        ShowCommand::Rules { v6 } => tables::rules(global, *v6),
         ShowCommand::Ports => {
-            let rows: Vec<PortRow> = daemon.call(Request::ShowPorts)?;
+            let rows: Vec<PortRow> = ask()?.call(Request::ShowPorts)?;
             if global.json { output::json(&rows) } else { output::print(&show::port_table(&rows)) }
         }
         ShowCommand::Fdb => {
-            let rows: Vec<FdbRow> = daemon.call(Request::ShowFdb)?;
+            let rows: Vec<FdbRow> = ask()?.call(Request::ShowFdb)?;
             if global.json { output::json(&rows) } else { output::print(&show::fdb_table(&rows)) }
         }
         ShowCommand::Drops => {
-            let rows: Vec<DropRow> = daemon.call(Request::ShowDrops)?;
+            let rows: Vec<DropRow> = ask()?.call(Request::ShowDrops)?;
             if global.json { output::json(&rows) } else { output::print(&show::drop_table(&rows)) }
         }
         ShowCommand::Topology { dot } => {
-            let text: String = daemon.call(Request::ShowTopology { dot: *dot })?;
+            let text: String = ask()?.call(Request::ShowTopology { dot: *dot })?;
             output::print(&text)
         }
     }

@@ -93,7 +93,7 @@ impl Daemon {
         if word == "any" {
             selection.any = true;
         } else if let Some(name) = word.strip_prefix("net:") {
-            selection.networks.push(network_number(self.model.find_network(name)?));
+            selection.networks.push(network_number(self.model.find_any_network(name)?));
         } else if let Ok(container) = self.model.find_container(word) {
             selection.ports.extend(container.endpoints.iter().map(|endpoint| PortId(endpoint.port)));
         } else if let Ok((_, endpoint)) = self.model.find_port(word) {
@@ -114,7 +114,7 @@ impl Daemon {
 
     /// A network by its own name, or by what its bridge is called (`docker0`).
     fn network_by_bridge(&self, word: &str) -> Option<crate::dataplane::NetworkId> {
-        let networks = self.model.networks();
+        let networks = self.model.all_networks();
         let found = networks.iter().find(|network| network.name == word || network.bridge_name() == word)?;
         Some(network_number(found))
     }

@@ -13,9 +13,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::signal::Signal;
 
 use super::endpoints::Place;
+use super::uplinks::Parent;
 use super::{Answer, Daemon, Handled, failed, netlink, next, now};
 use crate::control::model::{ContainerKind, ContainerSpec, Endpoint, EndpointSpec, State};
 use crate::control::names;
+use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{ContainerFacts, Created, Joined};
 use crate::control::{Id, Kind, Refused};
 use crate::io::host;
@@ -30,6 +32,8 @@ pub(super) struct Shell {
     /// Reaches the interfaces inside; a nursery's would keep the namespace alive, so none there.
     pub(super) netlink: Option<Netlink>,
     pidfd: Option<OwnedFd>,
+    /// The interface behind a packet uplink.
+    pub(super) parent: Option<Parent>,
     /// The init was noticed to have ended.
     init_ended: bool,
     /// The pidfd is to be watched from now on.
@@ -45,6 +49,8 @@ pub(super) struct Plug {
     pub(super) pid: Option<u32>,
     pub(super) nursery: bool,
     pub(super) configure: bool,
+    pub(super) publish: Vec<PublishSpec>,
+    pub(super) expose: Vec<Exposed>,
 }
 
 impl Daemon {
@@ -75,6 +81,10 @@ impl Daemon {
         let container = self.model.create_container(&spec, id, host::now_ns())?;
         spec.name = Some(container.name.clone());
         self.containers.insert(id, Shell { spec, auto_remove, supervisor, ..Shell::default() });
+        if let Err(refused) = self.tell_switch() {
+            self.forget(id);
+            return Err(refused);
+        }
         Ok(id)
     }
 
@@ -151,7 +161,8 @@ impl Daemon {
             shell.pidfd = Some(pidfd);
             shell.unwatched = true;
         }
-        self.membership_changed(&self.networks_of(id));
+        let networks = self.networks_of(id);
+        self.membership_changed(&networks);
         now(())
     }
 
@@ -257,9 +268,12 @@ impl Daemon {
     }
 
     pub(super) fn disconnect(&mut self, word: &str, network: &str) -> Handled {
-        let id = self.model.find_container(word)?.id;
+        let container = self.model.find_container(word)?;
+        let id = container.id;
+        let before = self.ways_out(id);
         let endpoint = self.model.disconnect(word, network)?;
         self.detach(&endpoint);
+        self.replace_default_routes(id, before);
         self.rename_ports(id);
         self.write_hosts(id);
         self.membership_changed(&[endpoint.network]);
@@ -272,23 +286,51 @@ impl Daemon {
             && plug.pid == container.pid
             && plug.pid.is_some()
         {
-            return self.connect(&plug.name, &plug.endpoint, plug.configure, descriptors);
+            return self.plug_again(plug, descriptors);
         }
         let spec = ContainerSpec {
             name: Some(plug.name.clone()),
             kind: ContainerKind::Plugged,
-            networks: vec![plug.endpoint.clone()],
+            networks: vec![plug.endpoint],
+            publish: plug.publish,
+            expose: plug.expose,
             ..ContainerSpec::default()
         };
         let id = self.declare(spec, true, None)?;
-        let plugged = self.plug_in(id, &plug, descriptors);
-        if plugged.is_err() {
+        if let Err(refused) = self.attach_foreign(id, plug.pid, plug.nursery, plug.configure, descriptors) {
             self.forget(id);
+            return Err(refused);
         }
-        plugged
+        let networks = self.networks_of(id);
+        self.membership_changed(&networks);
+        let endpoint = self.model.container(id).and_then(|container| container.endpoints.first().cloned());
+        self.joined(id, &endpoint.ok_or_else(|| failed(&"the container has gone"))?)
     }
 
-    fn plug_in(&mut self, id: Id, plug: &Plug, descriptors: Vec<OwnedFd>) -> Handled {
+    /// A plugged process joins one more network, and may publish and expose more; all of it, or nothing.
+    fn plug_again(&mut self, plug: Plug, descriptors: Vec<OwnedFd>) -> Handled {
+        let (name, network) = (&plug.name, &plug.endpoint.network);
+        let joined = self.connect(name, &plug.endpoint, plug.configure, descriptors)?;
+        let more = self.transact(|model| {
+            plug.publish.iter().try_for_each(|publish| model.publish(name, publish).map(drop))?;
+            model.expose(name, &plug.expose)
+        });
+        if let Err(refused) = more {
+            self.disconnect(name, network)?;
+            return Err(refused);
+        }
+        Ok(joined)
+    }
+
+    /// Attaches the one endpoint of what lives in somebody else's namespace.
+    pub(super) fn attach_foreign(
+        &mut self,
+        id: Id,
+        pid: Option<u32>,
+        nursery: bool,
+        configure: bool,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Refused> {
         let mut descriptors = descriptors.into_iter();
         let tun = next(&mut descriptors, "a TAP")?;
         let socket = netlink(next(&mut descriptors, "a netlink socket")?)?;
@@ -297,22 +339,20 @@ impl Daemon {
         let [endpoint] = endpoints.as_slice() else {
             return Err(failed(&"a plugged namespace joins one network at a time"));
         };
-        self.model.started(id, plug.pid.unwrap_or(0), host::now_ns())?;
-        if plug.nursery {
+        self.model.started(id, pid.unwrap_or(0), host::now_ns())?;
+        if nursery {
             let namespace = next(&mut descriptors, "the namespace to plug")?;
             let inside = netlink(next(&mut descriptors, "a netlink socket in the namespace")?)?;
             let place = Place::Nursery { nursery: socket, namespace, inside };
-            self.attach(id, endpoint, tun, &place, plug.configure)?;
-        } else {
-            self.attach(id, endpoint, tun, &Place::Inside(&socket), plug.configure)?;
-            if let Some(shell) = self.containers.get_mut(&id) {
-                shell.netlink = Some(socket);
-                shell.pidfd = descriptors.next();
-                shell.unwatched = shell.pidfd.is_some();
-            }
+            return self.attach(id, endpoint, tun, &place, configure);
         }
-        self.membership_changed(&[endpoint.network]);
-        self.joined(id, endpoint)
+        self.attach(id, endpoint, tun, &Place::Inside(&socket), configure)?;
+        if let Some(shell) = self.containers.get_mut(&id) {
+            shell.netlink = Some(socket);
+            shell.pidfd = descriptors.next();
+            shell.unwatched = shell.pidfd.is_some();
+        }
+        Ok(())
     }
 
     fn joined(&self, id: Id, endpoint: &Endpoint) -> Handled {
@@ -466,16 +506,18 @@ impl Daemon {
         self.runtime.remove(id);
     }
 
-    /// Who is on these networks has changed: rewrite the hosts files that tell of them, and let
-    /// captures look again.
-    fn membership_changed(&self, networks: &[Id]) {
+    /// Who is on these networks has changed: rewrite the hosts files that tell of them, let captures
+    /// look again, and tell the switch what its rules come to now.
+    fn membership_changed(&mut self, networks: &[Id]) {
         let concerned = networks.iter().flat_map(|network| self.model.endpoints(*network));
         let ids: BTreeSet<Id> = concerned.map(|(container, _)| container.id).collect();
         ids.into_iter().for_each(|id| self.write_hosts(id));
         self.reselect_captures();
+        // It takes what the model allows; when its loop has ended, so has everything.
+        let _ = self.tell_switch();
     }
 
-    fn write_hosts(&self, id: Id) {
+    pub(super) fn write_hosts(&self, id: Id) {
         let container = self.model.container(id);
         if let Some(container) = container.filter(|it| it.kind == ContainerKind::Run && it.is_alive()) {
             // A directory that somebody removed costs that container its names, nothing more.

@@ -25,7 +25,7 @@ use crate::io::event_loop::Event;
 const LISTENER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 const REPORTS: Token = Token(usize::MAX - 2);
-/// Tokens below are connections (even) and pidfds (odd).
+/// Tokens below are connections (even), pidfds and monitors (odd).
 const MAX_CONNECTIONS: usize = 8192;
 
 /// The loop's state; the daemon proper is handed to [`ControlLoop::run`].
@@ -39,6 +39,8 @@ pub(super) struct ControlLoop {
     next_token: usize,
     /// Pidfds in the poll set, and whose end they tell.
     pidfds: BTreeMap<usize, (OwnedFd, Id)>,
+    /// Monitors in the poll set, and whose interface they tell of.
+    monitors: BTreeMap<usize, (OwnedFd, Id)>,
     /// Connections that wait for a container's end.
     waiting: Vec<(usize, Id)>,
 }
@@ -74,6 +76,7 @@ impl ControlLoop {
             connections: BTreeMap::new(),
             next_token: 0,
             pidfds: BTreeMap::new(),
+            monitors: BTreeMap::new(),
             waiting: Vec::new(),
         };
         Ok((inner, waker))
@@ -92,7 +95,7 @@ impl ControlLoop {
                     LISTENER => self.accept(),
                     SIGNALS => daemon.stopping |= matches!(self.signals.read_signal(), Ok(Some(_))),
                     REPORTS => take_reports(&mut daemon, reports),
-                    Token(token) if token % 2 == 1 => self.process_ended(&mut daemon, token),
+                    Token(token) if token % 2 == 1 => self.other_ready(&mut daemon, token),
                     Token(token) => self.serve_connection(&mut daemon, token, event.is_writable()),
                 }
             }
@@ -133,7 +136,7 @@ impl ControlLoop {
         Ok(())
     }
 
-    /// A token that was never used: even for connections, odd for pidfds.
+    /// A token that was never used: even for connections, odd for pidfds and monitors.
     fn new_token(&mut self, parity: usize) -> usize {
         self.next_token += 2;
         self.next_token + parity
@@ -199,11 +202,25 @@ impl ControlLoop {
                 self.pidfds.insert(token, (pidfd, id));
             }
         }
+        // A monitor's descriptor keeps the namespace alive.
+        self.monitors.retain(|_, (_, id)| daemon.follows(*id));
+        for (id, monitor) in daemon.take_new_monitors() {
+            let token = self.new_token(1);
+            // Without the watch its state is still true when somebody asks for it.
+            if register(self.poll.registry(), &monitor, Token(token), Interest::READABLE).is_ok() {
+                self.monitors.insert(token, (monitor, id));
+            }
+        }
     }
 
-    fn process_ended(&mut self, daemon: &mut Daemon, token: usize) {
+    fn other_ready(&mut self, daemon: &mut Daemon, token: usize) {
         if let Some((_, id)) = self.pidfds.remove(&token) {
             daemon.process_ended(id);
+        }
+        if let Some((_, id)) = self.monitors.get(&token)
+            && !daemon.parent_changed(*id)
+        {
+            self.monitors.remove(&token);
         }
     }
 

@@ -1,13 +1,16 @@
 //! Endpoints come and go: TAPs are made, configured, put under the switch, and taken away.
 
+use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Daemon, failed};
+use crate::control::ipam::Subnet;
 use crate::control::model::Endpoint;
 use crate::control::{Id, Refused};
 use crate::dataplane::{Change, PortId};
 use crate::io::device::Device;
-use crate::io::netlink::{LinkConfig, Netlink};
+use crate::io::netlink::{LinkConfig, Netlink, NetlinkError};
 use crate::io::sys::tun::attached;
 use crate::io::tap::{OffloadTap, PlainTap};
 
@@ -18,6 +21,8 @@ pub(super) struct Link {
     pub(super) container: Id,
     /// The interface's index inside, which it keeps whatever it is called; 0 until it is configured.
     pub(super) index: u32,
+    /// Its addresses and routes are ours to set.
+    pub(super) is_configured: bool,
     /// The interface was deleted by somebody inside.
     pub(super) lost: bool,
 }
@@ -52,30 +57,76 @@ impl Daemon {
             no_ipv6: !network.has_ipv6(),
             up: configure,
         };
-        let (port, number) = (PortId(endpoint.port), super::network_number(network));
-        let name = self.port_name(container, endpoint);
+        let port = PortId(endpoint.port);
         let device = make_device(endpoint, tun, place)?;
-        self.in_loop(move |inner| {
-            inner.apply(Change::AddPort(port, number)).map_err(|rejected| failed(&rejected))?;
-            inner.attach(port, device, &name).map_err(|error| {
-                // It was added a moment ago, so it can be removed.
-                let _ = inner.apply(Change::RemovePort(port));
-                failed(&format!("the poll set did not take the TAP: {error}"))
-            })
-        })??;
-        self.links.insert(port, Link { container, index: 0, lost: false });
+        self.attach_device(container, endpoint, device)?;
         let inside = match place {
             Place::Inside(netlink) => netlink,
             Place::Nursery { inside, .. } => inside,
         };
-        match inside.configure(&endpoint.ifname, &config) {
+        let configured = inside.configure(&endpoint.ifname, &config).and_then(|index| {
+            let ways = self.ways_out(container).into_iter().flatten();
+            let ways = ways.filter(|(network, _)| configure && *network == endpoint.network);
+            ways.into_iter().try_for_each(|(_, gateway)| add_default_route(inside, index, gateway))?;
+            Ok(index)
+        });
+        match configured {
             Ok(index) => {
-                self.links.insert(port, Link { container, index, lost: false });
+                self.links.insert(port, Link { container, index, is_configured: configure, lost: false });
                 Ok(())
             }
             Err(error) => {
                 self.detach(endpoint);
                 Err(failed(&error))
+            }
+        }
+    }
+
+    /// Puts an endpoint's device under the switch.
+    pub(super) fn attach_device(
+        &mut self,
+        container: Id,
+        endpoint: &Endpoint,
+        device: Box<dyn Device>,
+    ) -> Result<(), Refused> {
+        let Some(network) = self.model.network(endpoint.network) else {
+            return Err(failed(&"the endpoint's network has gone"));
+        };
+        let (port, number) = (PortId(endpoint.port), super::network_number(network));
+        let name = self.port_name(container, endpoint);
+        self.in_loop(move |inner| {
+            inner.apply(Change::AddPort(port, number)).map_err(|rejected| failed(&rejected))?;
+            inner.attach(port, device, &name).map_err(|error| {
+                // It was added a moment ago, so it can be removed.
+                let _ = inner.apply(Change::RemovePort(port));
+                failed(&format!("the poll set did not take the device: {error}"))
+            })
+        })??;
+        self.links.insert(port, Link { container, index: 0, is_configured: false, lost: false });
+        Ok(())
+    }
+
+    /// By which networks and gateways a container's packets go outside, of IPv4 and IPv6.
+    pub(super) fn ways_out(&self, container: Id) -> [Option<(Id, IpAddr)>; 2] {
+        [true, false].map(|ipv4| {
+            let container = self.model.container(container)?;
+            let (network, ..) = self.model.way_out(&container.endpoints, ipv4)?;
+            let gateways = network.subnets.iter().map(Subnet::gateway);
+            gateways.into_iter().find(|it| it.is_ipv4() == ipv4).map(|gateway| (network.id, gateway))
+        })
+    }
+
+    /// A container has left a network: where that was its way out, it gets the next there is.
+    pub(super) fn replace_default_routes(&self, container: Id, before: [Option<(Id, IpAddr)>; 2]) {
+        let changed = self.ways_out(container).into_iter().zip(before).filter(|(now, before)| now != before);
+        for (network, gateway) in changed.filter_map(|(now, _)| now) {
+            let netlink = self.containers.get(&container).and_then(|shell| shell.netlink.as_ref());
+            let endpoints = self.model.container(container).into_iter().flat_map(|it| &it.endpoints);
+            let port = endpoints.into_iter().find(|it| it.network == network).map(|it| PortId(it.port));
+            let link = port.and_then(|port| self.links.get(&port)).filter(|link| link.is_configured);
+            if let (Some(netlink), Some(link)) = (netlink, link) {
+                // An interface that was taken down inside has no use for a route.
+                let _ = add_default_route(netlink, link.index, gateway);
             }
         }
     }
@@ -134,6 +185,14 @@ impl Daemon {
                 let _ = netlink.set_mtu(link.index, mtu);
             }
         }
+    }
+}
+
+/// Gives a namespace a default route, unless it has one of its own already.
+fn add_default_route(inside: &Netlink, index: u32, gateway: IpAddr) -> Result<(), NetlinkError> {
+    match inside.add_default_route(index, gateway) {
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other,
     }
 }
 

@@ -15,8 +15,14 @@ mod captures;
 mod containers;
 mod control_loop;
 mod endpoints;
+mod explain;
+mod flow_watch;
 mod networks;
+mod router;
 pub mod runtime;
+mod sync;
+mod tables;
+mod uplinks;
 mod views;
 
 use std::collections::BTreeMap;
@@ -28,7 +34,8 @@ use anyhow::Context;
 use crossbeam_channel::Sender;
 use mio::Waker;
 
-use crate::control::compile::network_number;
+use crate::control::compile::{Plan, network_number};
+use crate::control::model::Firewall;
 use crate::control::requests::{Request, Status};
 use crate::control::{Id, Kind, Model, Refused};
 use crate::dataplane::{PortId, Switch};
@@ -48,6 +55,10 @@ pub struct Options {
     pub offload: bool,
     /// `icc` of the default network.
     pub icc: bool,
+    /// Which rules there are.
+    pub firewall: Firewall,
+    /// Whether anything is forwarded at first (`net.ipv4.ip_forward`, and IPv6's).
+    pub ip_forward: bool,
     /// End when the last container has ended and no lab is left.
     pub transient: bool,
     /// Called once the socket listens.
@@ -68,6 +79,8 @@ pub(crate) type Handled = Result<Answer, Refused>;
 /// The control plane's state.
 pub(crate) struct Daemon {
     model: Model,
+    /// What the switch was told of the model last.
+    told: Plan,
     switch: Handle,
     options: Options,
     runtime: Runtime,
@@ -80,6 +93,8 @@ pub(crate) struct Daemon {
     ended: Vec<(Id, Option<i32>)>,
     captures: BTreeMap<u64, captures::Session>,
     next_capture: u64,
+    /// Who watches flows, by connection.
+    flow_watches: BTreeMap<usize, flow_watch::Watch>,
     /// A client has come and gone, so that a transient daemon may end.
     was_used: bool,
     stopping: bool,
@@ -135,11 +150,15 @@ impl Daemon {
     fn new(options: Options, runtime: Runtime, switch: Handle) -> anyhow::Result<Self> {
         let host = host::prefixes();
         let mut model = Model::new(Id::new(random::bytes()), host::now_ns(), &host)?;
+        model.firewall = options.firewall;
+        model.settings.forward_v4 = options.ip_forward;
+        model.settings.forward_v6 = options.ip_forward;
         if !options.icc {
             model.set_options(crate::control::model::DEFAULT_NETWORK, &[("icc".into(), "false".into())])?;
         }
         let mut daemon = Self {
             model,
+            told: Plan::default(),
             switch,
             options,
             runtime,
@@ -149,13 +168,11 @@ impl Daemon {
             ended: Vec::new(),
             captures: BTreeMap::new(),
             next_capture: 0,
+            flow_watches: BTreeMap::new(),
             was_used: false,
             stopping: false,
         };
-        let bridge = daemon.model.networks().first().map(|network| network.id);
-        if let Some(bridge) = bridge {
-            daemon.install_network(bridge)?;
-        }
+        daemon.tell_switch()?;
         if let Some(ready) = daemon.options.ready.take() {
             ready();
         }
@@ -192,11 +209,15 @@ impl Daemon {
             Request::ContainerFind { name } => self.container_find(&name),
             Request::ContainerList { all } => self.container_list(all),
             Request::ContainerInspect { names } => self.container_inspect(&names),
-            Request::Plug { name, endpoint, pid, nursery, configure } => {
-                self.plug(containers::Plug { name, endpoint, pid, nursery, configure }, descriptors)
+            Request::Plug { name, endpoint, pid, nursery, configure, publish, expose } => {
+                let plug = containers::Plug { name, endpoint, pid, nursery, configure, publish, expose };
+                self.plug(plug, descriptors)
             }
             Request::Unplug { name, network } => self.unplug(&name, network.as_deref()),
             Request::LabMembers { lab } => self.lab_members(lab.as_deref()),
+            Request::LabForget { lab } => self.lab_forget(lab.as_deref()),
+            Request::Router(request) => self.handle_router(request, descriptors),
+            Request::View(request) => self.handle_view(connection, request, descriptors),
             Request::ShowPorts => self.show_ports(),
             Request::ShowFdb => self.show_fdb(),
             Request::ShowDrops => self.show_drops(),
@@ -238,6 +259,7 @@ impl Daemon {
     fn connection_closed(&mut self, connection: usize) {
         self.was_used = true;
         self.capture_abandoned(connection);
+        self.flows_unwatched(connection);
         self.supervisor_gone(connection);
     }
 
@@ -245,16 +267,18 @@ impl Daemon {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::PortLost(port) => self.port_lost(port),
+            Event::Flows => self.tell_flow_events(),
         }
     }
 
     /// Whether it is time to end. Clients that watch do not hold a transient daemon, others do:
     /// they may be about to ask for more.
     fn is_done(&self, mut connections: impl Iterator<Item = usize>) -> bool {
-        let watches = |connection| self.capture_of(connection).is_some();
+        let watches =
+            |connection| self.capture_of(connection).is_some() || self.flow_watches.contains_key(&connection);
         let mut is_idle = || {
             let alive = self.model.containers().iter().any(|container| container.is_alive());
-            let labs = self.model.networks().iter().any(|network| network.lab.is_some());
+            let labs = self.model.all_networks().iter().any(|network| network.lab.is_some());
             !alive && !labs && connections.all(watches)
         };
         self.stopping || (self.options.transient && self.was_used && is_idle())

@@ -31,7 +31,15 @@ impl Fixture {
         let (inner, switch) = EventLoop::new(Switch::new(0), Box::new(|_| {})).unwrap();
         let thread = std::thread::spawn(move || inner.run());
         let runtime = Runtime::lock(&socket).unwrap();
-        let options = Options { socket, offload: true, icc: true, transient: false, ready: None };
+        let options = Options {
+            socket,
+            offload: true,
+            icc: true,
+            firewall: Firewall::default(),
+            ip_forward: true,
+            transient: false,
+            ready: None,
+        };
         Self { daemon: Daemon::new(options, runtime, switch).unwrap(), thread, _directory: directory }
     }
 
@@ -148,7 +156,10 @@ fn a_capture_of_two_containers_goes_on_when_one_has_gone() {
 fn a_late_report_of_a_lost_port_does_not_concern_the_next_of_its_number() {
     let mut fixture = Fixture::new();
     let (container, port) = (fixture.create("alice"), PortId(0));
-    fixture.daemon.links.insert(port, endpoints::Link { container, index: 1, lost: false });
+    fixture
+        .daemon
+        .links
+        .insert(port, endpoints::Link { container, index: 1, is_configured: true, lost: false });
     let (device, _far) = crate::io::device::memory::pair();
     let attach = move |inner: &mut EventLoop| inner.attach(port, Box::new(device), "alice");
     fixture.daemon.switch.call(attach).unwrap().unwrap();

@@ -9,6 +9,7 @@ use crate::dataplane::fdb::FdbEntry;
 use crate::dataplane::{Counters, NetworkId, PortId};
 use crate::io::event_loop::EventLoop;
 use crate::io::host;
+use crate::io::netlink::LinkInfo;
 
 /// Entries read from an fdb between two bursts.
 const PAGE: usize = 1024;
@@ -32,6 +33,24 @@ impl Daemon {
         now(names.iter().map(one).collect::<Result<Vec<_>, Refused>>()?)
     }
 
+    /// The state of each port, as `show ports` has it.
+    pub(super) fn port_states(&self) -> Result<BTreeMap<PortId, &'static str>, Refused> {
+        let counters = self.in_loop(|inner| port_counters(inner))?;
+        let state = |(port, (up, _)): (&PortId, &(bool, Counters))| {
+            (*port, self.state_of(*port, *up, self.look_inside(*port).as_ref()))
+        };
+        Ok(counters.iter().map(state).collect())
+    }
+
+    fn state_of(&self, port: PortId, up: bool, inside: Option<&LinkInfo>) -> &'static str {
+        match (self.links.get(&port), up, inside) {
+            (Some(link), ..) if link.lost => "lost",
+            (_, false, _) => "down",
+            (_, true, Some(link)) if !(link.up && link.carrier) => "link-down",
+            _ => "up",
+        }
+    }
+
     pub(super) fn show_ports(&self) -> Handled {
         let counters = self.in_loop(|inner| port_counters(inner))?;
         let with_counters = |(port, mut row): (u32, PortRow)| {
@@ -43,13 +62,7 @@ impl Daemon {
                 row.drops = seen.dropped();
                 let inside = self.look_inside(PortId(port));
                 row.kernel_drops = inside.as_ref().map_or(0, |link| link.dropped);
-                row.state = match (self.links.get(&PortId(port)), up, inside) {
-                    (Some(link), ..) if link.lost => "lost",
-                    (_, false, _) => "down",
-                    (_, true, Some(link)) if !link.up => "link-down",
-                    _ => "up",
-                }
-                .to_owned();
+                row.state = self.state_of(PortId(port), *up, inside.as_ref()).to_owned();
             }
             row
         };
@@ -57,7 +70,7 @@ impl Daemon {
     }
 
     /// What the interface behind a port is like, as its namespace sees it now.
-    fn look_inside(&self, port: PortId) -> Option<crate::io::netlink::LinkInfo> {
+    pub(super) fn look_inside(&self, port: PortId) -> Option<LinkInfo> {
         let link = self.links.get(&port)?;
         let netlink = self.containers.get(&link.container)?.netlink.as_ref()?;
         netlink.link_at(link.index).ok()
@@ -65,7 +78,7 @@ impl Daemon {
 
     pub(super) fn show_fdb(&self) -> Handled {
         let mut rows = Vec::new();
-        for network in self.model.networks() {
+        for network in self.model.all_networks() {
             let mut cursor = Some(0);
             while let Some(from) = cursor {
                 let id = network_number(network);
@@ -104,7 +117,7 @@ impl Daemon {
                 rows.extend(drop_rows(&name, counters));
             }
         }
-        for network in self.model.networks() {
+        for network in self.model.all_networks() {
             let id = network_number(network);
             let counters = self.in_loop(move |inner| inner.switch.network_counters(id))?;
             rows.extend(drop_rows(&format!("net:{}", network.name), &counters.unwrap_or_default()));

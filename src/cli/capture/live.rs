@@ -89,7 +89,11 @@ fn trailer(written: u64, stats: CaptureStats) {
     eprintln!("{} dropped by kernel", packets(stats.dropped));
 }
 
-fn end_signals() -> anyhow::Result<SignalFd> {
+/// The signals that end what would go on for ever, as a descriptor to be polled.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn end_signals() -> anyhow::Result<SignalFd> {
     let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     set.thread_block()?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?)

@@ -1,0 +1,183 @@
+//! `uplink …`: ways to the outside.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::bail;
+use ipnet::IpNet;
+
+use super::client::Daemon;
+use super::plug::{self, Opened};
+use super::{Global, output};
+use crate::control::model::{FarEnd, UplinkChange, UplinkSpec};
+use crate::control::requests::{Request, RouterRequest, Status};
+use crate::control::show::{self, UplinkRow};
+use crate::io::netns::Target;
+use crate::io::uplink;
+use crate::wire::MacAddr;
+
+/// Ways to the outside.
+#[derive(Debug, clap::Subcommand)]
+pub enum UplinkCommand {
+    /// Make an uplink
+    #[command(after_help = "EXAMPLES\n  \
+        tapswitch uplink add wan --tap wan0 --ip 192.168.77.1/24 --gateway 192.168.77.2\n  \
+        tapswitch uplink add lab --tap eth0 --pid 4711 --ip 10.9.0.1/24 --ip fd00:9::1/64\n  \
+        tapswitch uplink add lan --interface eth0 --ip 10.0.0.50/24 --gateway 10.0.0.1")]
+    Add(AddArgs),
+    /// Change an uplink while it runs
+    #[command(after_help = "EXAMPLE\n  tapswitch uplink set wan --gateway 192.168.77.3")]
+    Set {
+        /// Name or id
+        name: String,
+        /// What to change
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// List uplinks, and the state of each: up, down, link-down, conflict (its interface has our address), lost
+    #[command(visible_alias = "list", after_help = "EXAMPLE\n  tapswitch uplink ls --json")]
+    Ls,
+    /// Remove uplinks
+    #[command(visible_alias = "remove", after_help = "EXAMPLE\n  tapswitch uplink rm wan")]
+    Rm {
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+/// Flags of `uplink add`.
+#[derive(Debug, clap::Args)]
+pub struct AddArgs {
+    /// Its name
+    name: String,
+    #[command(flatten)]
+    kind: KindArgs,
+    /// Make the TAP in the namespaces of this process; the uplink is lost when it ends
+    #[arg(long, requires = "tap", conflicts_with = "netns")]
+    pid: Option<i32>,
+    /// Make the TAP in this network namespace, as /run/netns/NAME
+    #[arg(long, value_name = "PATH", requires = "tap")]
+    netns: Option<PathBuf>,
+    /// The user namespace that owns it, where that is not found out by itself
+    #[arg(long, value_name = "PATH", requires = "netns")]
+    userns: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What is behind an uplink.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct KindArgs {
+    /// A TAP of this name; who owns its namespace configures it
+    #[arg(long, value_name = "IFNAME")]
+    tap: Option<String>,
+    /// A real interface: we are one more station on its link
+    #[arg(long, value_name = "IF")]
+    interface: Option<String>,
+}
+
+/// What can be changed of an uplink.
+#[derive(Debug, clap::Args)]
+pub struct Settings {
+    /// Our address there, with the length of its subnet
+    #[arg(long, value_name = "CIDR")]
+    ip: Vec<IpNet>,
+    /// The next hop of the default route
+    #[arg(long, value_name = "IP")]
+    gateway: Vec<IpAddr>,
+    /// Our MAC address there; 02:42 and the IPv4 address when none is given
+    #[arg(long, value_name = "MAC")]
+    mac: Option<MacAddr>,
+    /// The largest packet, in bytes; of an interface, no more than that takes
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+}
+
+/// `tapswitch uplink …`.
+///
+/// # Errors
+/// What the daemon refuses, and namespaces that cannot be entered.
+pub fn run(global: &Global, command: UplinkCommand) -> anyhow::Result<u8> {
+    let mut daemon = Daemon::connect(&global.socket())?;
+    match command {
+        UplinkCommand::Add(arguments) => return add(&mut daemon, arguments),
+        UplinkCommand::Set { name, settings } => {
+            let Settings { ip: addresses, gateway: gateways, mac, mtu } = settings;
+            let change = UplinkChange { addresses, gateways, mac, mtu };
+            if change == UplinkChange::default() {
+                super::bad_usage("nothing to set: give --ip, --gateway, --mac or --mtu");
+            }
+            let () = daemon.call(Request::Router(RouterRequest::UplinkSet { name, change }))?;
+        }
+        UplinkCommand::Ls => {
+            let rows: Vec<UplinkRow> = daemon.call(Request::Router(RouterRequest::UplinkList))?;
+            return if global.json { output::json(&rows) } else { output::print(&show::uplink_table(&rows)) };
+        }
+        UplinkCommand::Rm { names } => {
+            return super::each(&names, |name| {
+                let request = Request::Router(RouterRequest::UplinkRemove { name: name.to_owned() });
+                let removed: String = daemon.call(request)?;
+                println!("{removed}");
+                Ok(())
+            });
+        }
+    }
+    Ok(0)
+}
+
+fn add(daemon: &mut Daemon, arguments: AddArgs) -> anyhow::Result<u8> {
+    let target = match (arguments.pid, arguments.netns) {
+        (Some(pid), _) => Some(Target::Pid(pid)),
+        (None, Some(netns)) => Some(Target::Path { netns, userns: arguments.userns }),
+        (None, None) => None,
+    };
+    let far_end = match (arguments.kind.tap, arguments.kind.interface) {
+        (Some(ifname), _) => FarEnd::Tap(ifname),
+        (None, Some(ifname)) => FarEnd::Packet(ifname),
+        (None, None) => bail!("give --tap IFNAME or --interface IF"),
+    };
+    let Settings { ip: addresses, gateway: gateways, mac, mtu } = arguments.settings;
+    let spec = UplinkSpec { name: arguments.name, far_end, addresses, gateways, mac, mtu, lab: None };
+    make(daemon, spec, target.as_ref())?;
+    Ok(0)
+}
+
+/// Makes an uplink; its TAP, if it has one, in the target's namespace or in the present one.
+///
+/// # Errors
+/// What the daemon refuses, and namespaces that cannot be entered.
+pub fn make(daemon: &mut Daemon, spec: UplinkSpec, target: Option<&Target>) -> anyhow::Result<()> {
+    let opened = match &spec.far_end {
+        FarEnd::Tap(_) => {
+            let status: Status = daemon.call(Request::Status)?;
+            open_tap(target, status.offload)?
+        }
+        FarEnd::Packet(_) => {
+            let uplink::Descriptors { device, netlink, monitor, .. } =
+                uplink::open(None, uplink::Kind::Packet)?;
+            Opened { descriptors: vec![device, netlink, monitor], nursery: false, pinned: None }
+        }
+        FarEnd::Container(_) => Opened { descriptors: Vec::new(), nursery: false, pinned: None },
+    };
+    let pid = match target {
+        Some(Target::Pid(pid)) => Some(u32::try_from(*pid)?),
+        _ => None,
+    };
+    let request = Request::Router(RouterRequest::UplinkAdd { spec, pid, nursery: opened.nursery });
+    let handed: Vec<BorrowedFd<'_>> = opened.descriptors.iter().map(OwnedFd::as_fd).collect();
+    let () = daemon.call_with(request, &handed)?;
+    opened.tell_pinned("tapswitch uplink rm");
+    Ok(())
+}
+
+/// A TAP in a namespace of somebody else's, or in the present one.
+fn open_tap(target: Option<&Target>, offload: bool) -> anyhow::Result<Opened> {
+    if let Some(target) = target {
+        return plug::open(target, offload);
+    }
+    let uplink::Descriptors { device, netlink, .. } = uplink::open(None, uplink::Kind::Tap { offload })?;
+    Ok(Opened { descriptors: vec![device, netlink], nursery: false, pinned: None })
+}

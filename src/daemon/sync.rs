@@ -1,0 +1,50 @@
+//! The switch is told what the model has become.
+
+use super::{Daemon, failed};
+use crate::control::compile::{differences, plan};
+use crate::control::{Model, Refused};
+use crate::dataplane::{Change, Rejected};
+use crate::io::event_loop::EventLoop;
+
+impl Daemon {
+    /// Tells the switch what differs from what it was told last: all of it between two frames.
+    pub(super) fn tell_switch(&mut self) -> Result<(), Refused> {
+        let next = plan(&self.model);
+        let changes = differences(&self.told, &next);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let back = differences(&next, &self.told);
+        self.in_loop(move |inner| apply_all(inner, changes, back))?.map_err(|rejected| failed(&rejected))?;
+        self.told = next;
+        Ok(())
+    }
+
+    /// Changes the model and tells the switch; when either refuses, nothing has changed.
+    pub(super) fn transact<R>(
+        &mut self,
+        operation: impl FnOnce(&mut Model) -> Result<R, Refused>,
+    ) -> Result<R, Refused> {
+        let before = self.model.clone();
+        let done = operation(&mut self.model).and_then(|done| self.tell_switch().map(|()| done));
+        if done.is_err() {
+            self.model = before;
+        }
+        done
+    }
+
+    /// Changes the switch's configuration.
+    pub(super) fn change(&self, change: Change) -> Result<(), Refused> {
+        self.in_loop(|inner| inner.apply(change))?.map_err(|rejected| failed(&rejected))
+    }
+}
+
+/// Applies all changes; when one is refused, those before it are taken `back`.
+fn apply_all(inner: &mut EventLoop, changes: Vec<Change>, back: Vec<Change>) -> Result<(), Rejected> {
+    let applied = changes.into_iter().try_for_each(|change| inner.apply(change));
+    if applied.is_err() {
+        // Some of these undo what was never done, and are refused in turn.
+        back.into_iter().for_each(|change| drop(inner.apply(change)));
+    }
+    applied
+}
