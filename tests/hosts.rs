@@ -108,11 +108,11 @@ fn a_megabyte_of_tcp_on_two_networks_with_equal_addresses() {
 fn tcp_survives_a_flood_limit() {
     let mut village = twins(NetworkConfig { flood_limit: 1, ..NetworkConfig::default() }, 1);
     // The client's port has just shouted: its first question for the server's address is refused.
-    let shout = plain(MacAddr::BROADCAST, mac(1));
-    village.switch.input(village.now, PortId(1), &shout, &mut Recorder::default(), &mut ());
+    let mut shout = plain(MacAddr::BROADCAST, mac(1));
+    village.switch.input(village.now, PortId(1), &mut shout, &mut Recorder::default(), &mut ());
     transfer(&mut village);
     let (shouter, other) = (counters(&village, 1), counters(&village, 3));
-    assert!(shouter.drops[DropReason::FloodLimit.index()] > 0, "{shouter:?}");
+    assert!(shouter.drops[DropReason::FloodLimit] > 0, "{shouter:?}");
     assert_eq!(other.dropped(), 0, "the other network does not feel it");
     assert!(village.now.0 > 1_000_000_000, "the question was repeated a second later");
 }

@@ -259,12 +259,12 @@ fn run(seed: u64, start: &[Change], events: &[Event]) -> Seen {
     for event in start.chain(events.iter().cloned()) {
         match event {
             Event::Frame { from, to, source, shape } => {
-                let (frame, _) = shape.build(to, source);
-                let _: Verdict = switch.input(now, PortId(from), &frame, &mut out, &mut seen.steps);
+                let (mut frame, _) = shape.build(to, source);
+                let _: Verdict = switch.input(now, PortId(from), &mut frame, &mut out, &mut seen.steps);
             }
             Event::Wait(time) => {
                 now = now + time;
-                switch.handle_timeout(now);
+                switch.handle_timeout(now, &mut out);
             }
             Event::Change(change) => seen.answers.push(switch.apply(now, change)),
         }

@@ -1,12 +1,17 @@
-//! The bridge allocates nothing per frame once it knows its stations.
+//! Nothing is allocated per frame: not by the bridge once it knows its stations, not by the router for the
+//! packets of flows that it knows, nor for a new flow once there were as many.
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 #[path = "../benches/scenarios/mod.rs"]
 mod scenarios;
 
+#[path = "../benches/scenarios/router.rs"]
+mod router;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use router::{BURST, Kind, Setting, World};
 use tapswitch::dataplane::Verdict;
 
 thread_local! {
@@ -60,4 +65,47 @@ fn frames_are_forwarded_without_allocating() {
         assert_eq!(scenario.sent() - sent, FRAMES * copies, "{}", scenario.name);
         assert_eq!(allocations, 0, "{}", scenario.name);
     }
+}
+
+#[test]
+fn packets_of_known_flows_are_routed_and_translated_without_allocating() {
+    const BURSTS: usize = 300;
+    let kinds = [
+        Kind::Routed,
+        Kind::Masqueraded,
+        Kind::MasqueradedTcp,
+        Kind::Published,
+        Kind::Hairpin,
+        Kind::Bridged,
+    ];
+    for kind in kinds {
+        let mut world = World::established(kind, 1000, Setting::default());
+        let sent = world.sent();
+        let allocations = allocations_during(|| {
+            for _ in 0..BURSTS {
+                world.prepare();
+                world.burst();
+            }
+        });
+        assert_eq!(world.sent() - sent, (BURSTS * BURST) as u64, "{kind:?}");
+        assert_eq!(allocations, 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn new_flows_allocate_nothing_once_there_were_as_many() {
+    const FLOWS: u32 = 1024;
+    let mut world = World::new(Kind::Masqueraded, Setting::default());
+    world.begin_fresh(Kind::Masqueraded, FLOWS);
+    let all_at_once = |world: &mut World| {
+        let sent = world.sent();
+        for _ in 0..FLOWS as usize / BURST {
+            world.prepare();
+            world.burst();
+        }
+        assert_eq!(world.sent() - sent, u64::from(FLOWS));
+    };
+    all_at_once(&mut world);
+    world.forget_fresh(0);
+    assert_eq!(allocations_during(|| all_at_once(&mut world)), 0);
 }

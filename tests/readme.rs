@@ -112,7 +112,7 @@ fn up_until_interrupted(scratch: &Scratch) {
     let mut up = scratch.command("exec tapswitch up").stdout(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(up.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(said.any(|line| line == "Ctrl-C takes it down."));
-    assert_eq!(scratch.succeeds("tapswitch ps -q").lines().count(), 4);
+    assert_eq!(scratch.succeeds("tapswitch ps -q").lines().count(), 5);
     // `timeout` hands it on.
     kill(Pid::from_raw(up.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     assert!(up.wait().unwrap().success());
@@ -129,7 +129,7 @@ fn every_command_can_be_typed() {
     let lines: Vec<&str> =
         blocks.iter().flat_map(|block| block.lines()).filter(|line| !line.is_empty()).collect();
     assert!(lines.len() >= 12, "{lines:?}");
-    assert_eq!(lines.iter().filter(|line| line.contains("no way there")).count(), 1);
+    assert_eq!(lines.iter().filter(|line| line.contains("no way there")).count(), 2);
     lines.into_iter().for_each(|line| follow(&scratch, line));
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::frames::{ethernet, mac, plain, super_frame, tagged};
 use common::lab::Count::{Drop, Evicted, Learned, Moved, Rx, Tx};
-use common::lab::{Lab, dropped, flood, to};
+use common::lab::{Lab, Recorder, dropped, flood, to};
 use tapswitch::dataplane::fdb::Limits;
 use tapswitch::dataplane::{
     Change, DropReason, Frame, Instant, Learned as Lesson, NetworkConfig, NetworkId, PortId, Rejected, Step,
@@ -109,7 +109,7 @@ fn a_station_is_learned_moves_and_ages_out() {
     assert_eq!(lab.fdb(0).len(), 1, "station 3 alone");
     lab.send(3, &plain(mac(9), mac(3))).is(flood(0), &[1, 2], &[Rx(3), Tx(1), Tx(2)]);
     assert_eq!(
-        lab.changes(|lab| lab.wait(seconds(300))).into_iter().collect::<Vec<_>>(),
+        lab.changes(|lab| assert_eq!(lab.wait(seconds(300)), [])).into_iter().collect::<Vec<_>>(),
         [(("network", 0, "fdb", "aged"), 1)]
     );
     assert!(lab.fdb(0).is_empty());
@@ -412,11 +412,13 @@ fn the_switch_asks_to_be_woken_when_the_next_entry_dies() {
     lab.wait(seconds(5));
     let _ = lab.send(2, &plain(mac(1), mac(2)));
     assert_eq!(lab.switch.poll_timeout(), Some(Instant(305_000_000_000)));
-    let early = lab.changes(|lab| lab.switch.handle_timeout(Instant(304_999_999_999)));
+    let mut silent = Recorder::default();
+    let early = lab.changes(|lab| lab.switch.handle_timeout(Instant(304_999_999_999), &mut silent));
     assert!(early.is_empty(), "too early is harmless");
-    lab.switch.handle_timeout(Instant(305_000_000_000));
+    lab.switch.handle_timeout(Instant(305_000_000_000), &mut silent);
     assert_eq!(lab.switch.poll_timeout(), Some(Instant(310_000_000_000)));
-    lab.switch.handle_timeout(Instant(u64::MAX));
+    lab.switch.handle_timeout(Instant(u64::MAX), &mut silent);
+    assert_eq!(silent.0, []);
     assert_eq!((lab.switch.poll_timeout(), lab.fdb(0).len()), (None, 0));
 }
 

@@ -152,7 +152,9 @@ impl Village {
             if !self.exchange() {
                 self.now = self.next_event().expect("nobody has anything left to do");
                 assert!(self.now < deadline, "not done after an hour");
-                self.switch.handle_timeout(self.now);
+                let mut out = Recorder::default();
+                self.switch.handle_timeout(self.now, &mut out);
+                self.deliver(out);
             }
         }
     }
@@ -164,10 +166,15 @@ impl Village {
         for host in &mut self.hosts {
             host.interface.poll(now, &mut host.wire, &mut host.sockets);
             for bytes in host.wire.outbox.drain(..) {
-                let frame = Frame::from_bytes(&bytes);
-                self.switch.input(self.now, PortId(host.port), &frame, &mut out, &mut ());
+                let mut frame = Frame::from_bytes(&bytes);
+                self.switch.input(self.now, PortId(host.port), &mut frame, &mut out, &mut ());
             }
         }
+        self.deliver(out)
+    }
+
+    /// Hands what left the switch to the hosts; whether anything did.
+    fn deliver(&mut self, out: Recorder) -> bool {
         for (port, bytes, _) in &out.0 {
             let host = self.hosts.iter_mut().find(|host| host.port == *port).unwrap();
             host.wire.inbox.push_back(bytes.clone());

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tapswitch::dataplane::conntrack::FlowRow;
 use tapswitch::dataplane::fdb::FdbEntry;
+use tapswitch::dataplane::filter::{Count as RuleCount, TableKind};
 use tapswitch::dataplane::{
     Change, Counters, DropReason, Egress, Frame, Instant, NetworkConfig, NetworkId, PortId, Rejected, Step,
     Switch, Verdict,
 };
 use tapswitch::wire::Offload;
+use tapswitch::wire::ip::Version;
 
 /// A lab's networks have numbers below this.
 const NETWORKS: u32 = 8;
@@ -23,6 +26,10 @@ pub(crate) struct Recorder(pub(crate) Vec<Sent>);
 impl Egress for Recorder {
     fn send(&mut self, to: PortId, frame: &Frame) {
         self.0.push((to.0, frame.bytes().to_vec(), frame.offload));
+    }
+
+    fn emit(&mut self, to: PortId, bytes: &[u8], offload: Offload) {
+        self.0.push((to.0, bytes.to_vec(), offload));
     }
 }
 
@@ -56,11 +63,23 @@ pub(crate) enum Count {
     Moved(u32),
     /// One had to go for a limit.
     Evicted(u32),
+    /// A flow entered the table.
+    Flow,
+    /// An inside endpoint got an outside port.
+    Mapped,
+    /// Another counter of conntrack.
+    Ct(&'static str, i64),
+    /// A counter of the neighbour table.
+    Neighbour(&'static str, i64),
+    /// The frame's packet was counted at these rules: `"FORWARD 1 4, nat PREROUTING 0"`; 0 is the policy.
+    Walk(&'static str),
+    /// So was the packet in the frame that left as this one, counted from 0.
+    WalkOf(usize, &'static str),
 }
 
 /// Every counter by its name.
 pub(crate) type Values = BTreeMap<Name, u64>;
-/// As `("port", 3, "rx", "frames")`.
+/// As `("port", 3, "rx", "frames")`; of rules as `("v4 nat", 2, "POSTROUTING", "packets")`, 0 being the policy.
 pub(crate) type Name = (&'static str, u32, &'static str, &'static str);
 
 /// The switch, and the time.
@@ -97,16 +116,31 @@ impl Lab {
         assert_eq!(format!("{:?}", self.switch), before, "{change:?}");
     }
 
-    /// Lets time pass, and wakes the switch whenever it asked for it.
-    pub(crate) fn wait(&mut self, duration: Duration) {
+    /// Lets time pass, and wakes the switch whenever it asked for it. Says what it sent by itself.
+    pub(crate) fn wait(&mut self, duration: Duration) -> Vec<Sent> {
+        let mut out = Recorder::default();
         let until = self.now + duration;
         while let Some(at) = self.switch.poll_timeout().filter(|at| *at <= until) {
             self.now = at.max(self.now);
-            self.switch.handle_timeout(self.now);
+            self.switch.handle_timeout(self.now, &mut out);
             let next = self.switch.poll_timeout();
             assert!(next.is_none_or(|next| next > self.now), "woken at {at:?}, wants {next:?}");
         }
         self.now = until;
+        out.0
+    }
+
+    /// Lets the switch do at once what it is late with. Says what it sent.
+    pub(crate) fn settle(&mut self) -> Vec<Sent> {
+        self.wait(Duration::ZERO)
+    }
+
+    /// The flows, the oldest tuples first.
+    pub(crate) fn flows(&self) -> Vec<FlowRow> {
+        let (mut flows, end) = self.switch.conntrack().page(self.now, 0, u32::MAX);
+        assert_eq!(end, None);
+        flows.sort_unstable_by_key(|flow| (flow.original, flow.reply));
+        flows
     }
 
     /// Sends a frame into a port. What would happen is asked first, and must be what happens.
@@ -115,16 +149,23 @@ impl Lab {
         let untouched = (self.values(), self.switch.poll_timeout());
         let mut foreseen = Vec::new();
         let decision = self.switch.decide(self.now, from, frame, &mut foreseen);
+        let preview = self.switch.preview(self.now, from, frame, &mut ());
         let before = self.values();
         assert_eq!((&before, self.switch.poll_timeout()), (&untouched.0, untouched.1), "deciding changes");
 
         let (mut out, mut steps) = (Recorder::default(), Vec::new());
-        let verdict = self.switch.input(self.now, from, frame, &mut out, &mut steps);
+        let mut passing = copy(frame);
+        let verdict = self.switch.input(self.now, from, &mut passing, &mut out, &mut steps);
         assert_eq!((verdict, &steps), (decision.verdict, &foreseen));
-        let (len, segments) = (frame.bytes().len() as u64, u64::from(frame.offload.segments(frame.bytes())));
         let changes = difference(&before, &self.values());
+        // What a fragment completes is decided on when it is whole.
+        if verdict != Verdict::Held || !preview.waiting.is_empty() {
+            let foreseen =
+                preview.sent.into_iter().map(|leaving| (leaving.to.0, leaving.bytes, leaving.offload));
+            assert_eq!(foreseen.collect::<Vec<_>>(), out.0, "not as foreseen");
+        }
         let input = (frame.bytes().to_vec(), frame.offload);
-        Passage { verdict, sent: out.0, steps, changes, input, worth: (len, segments) }
+        Passage { verdict, sent: out.0, steps, changes, input }
     }
 
     /// Runs something else than a frame, and says which counters changed.
@@ -159,9 +200,86 @@ impl Lab {
                 ("evicted", fdb.evicted),
             ];
             values.extend(named.map(|(name, value)| (("network", id, "fdb", name), value)));
+            values.insert(("network", id, "gateway", "conflicts"), network.gateway.conflicts);
+        }
+        add_tables(&mut values, &self.switch);
+        for version in [Version::V4, Version::V6] {
+            add_rules(&mut values, &self.switch, version);
         }
         values
     }
+}
+
+fn add_tables(values: &mut Values, switch: &Switch) {
+    let (conntrack, neighbours) = (switch.conntrack(), switch.neighbours());
+    let flows = conntrack.counters;
+    let named = [
+        ("flows", conntrack.len().into()),
+        ("mappings", conntrack.mappings().len().into()),
+        ("inserted", flows.inserted),
+        ("expired", flows.expired),
+        ("early_dropped", flows.early_dropped),
+        ("deleted", flows.deleted),
+        ("orphaned", flows.orphaned),
+        ("refused_full", flows.refused_full),
+        ("refused_source", flows.refused_source),
+        ("invalid", flows.invalid),
+    ];
+    values.extend(named.map(|(name, value)| (("conntrack", 0, "", name), value)));
+    let known = neighbours.counters;
+    let named = [
+        ("entries", neighbours.len() as u64),
+        ("resolved", known.resolved),
+        ("moved", known.moved),
+        ("failed", known.failed),
+        ("evicted", known.evicted),
+        ("solicited", known.solicited),
+    ];
+    values.extend(named.map(|(name, value)| (("neighbours", 0, "", name), value)));
+}
+
+fn add_rules(values: &mut Values, switch: &Switch, version: Version) {
+    for kind in [TableKind::Filter, TableKind::Nat] {
+        for chain in switch.rules(version).list(kind) {
+            let table = table_name(version, kind);
+            let mut add = |number: usize, RuleCount { packets, bytes }: RuleCount| {
+                for (what, value) in [("packets", packets), ("bytes", bytes)] {
+                    values.insert((table, number as u32, chain_name(&chain.name), what), value);
+                }
+            };
+            if let Some((_, count)) = chain.policy {
+                add(0, count);
+            }
+            chain.rules.iter().enumerate().for_each(|(at, rule)| add(at + 1, rule.count));
+        }
+    }
+}
+
+fn table_name(version: Version, kind: TableKind) -> &'static str {
+    match (version, kind) {
+        (Version::V4, TableKind::Filter) => "v4 filter",
+        (Version::V4, TableKind::Nat) => "v4 nat",
+        (Version::V6, TableKind::Filter) => "v6 filter",
+        (Version::V6, TableKind::Nat) => "v6 nat",
+    }
+}
+
+/// The chains that there are.
+fn chain_name(name: &str) -> &'static str {
+    const CHAINS: [&str; 11] = [
+        "INPUT",
+        "FORWARD",
+        "OUTPUT",
+        "PREROUTING",
+        "POSTROUTING",
+        "DOCKER",
+        "DOCKER-ISOLATION",
+        "DOCKER-ISOLATION-STAGE-1",
+        "DOCKER-ISOLATION-STAGE-2",
+        "DOCKER-USER",
+        "TAPSWITCH-HAIRPIN",
+    ];
+    CHAINS.into_iter().find(|known| *known == name).unwrap()
 }
 
 fn add_counters(values: &mut Values, id: u32, counters: &Counters) {
@@ -169,9 +287,16 @@ fn add_counters(values: &mut Values, id: u32, counters: &Counters) {
         let named = [("frames", traffic.frames), ("bytes", traffic.bytes), ("segments", traffic.segments)];
         values.extend(named.map(|(what, value)| (("port", id, direction, what), value)));
     }
-    for (reason, count) in DropReason::ALL.iter().zip(counters.drops) {
+    for (reason, count) in DropReason::ALL.iter().map(|reason| (reason, counters.drops[*reason])) {
         values.insert(("port", id, "drop", reason.name()), count);
     }
+}
+
+/// The same frame in a buffer of its own.
+fn copy(frame: &Frame) -> Frame {
+    let mut copy = Frame::new();
+    copy.set(frame.bytes(), frame.offload);
+    copy
 }
 
 /// By how much each counter changed; those that did not are left out.
@@ -190,8 +315,6 @@ pub(crate) struct Passage {
     pub(crate) steps: Vec<Step>,
     pub(crate) changes: BTreeMap<Name, i64>,
     input: (Vec<u8>, Offload),
-    /// Bytes and segments.
-    worth: (u64, u64),
 }
 
 impl Passage {
@@ -202,32 +325,117 @@ impl Passage {
         let copies: Vec<Sent> =
             reached.iter().map(|port| (*port, self.input.0.clone(), self.input.1)).collect();
         assert_eq!(self.sent, copies);
-        let mut expected = BTreeMap::new();
-        for (name, by) in counts.iter().flat_map(|count| expand(*count, self.worth)) {
-            *expected.entry(name).or_insert(0) += by;
+        self.counted(counts)
+    }
+
+    /// Asserts everything of a frame that is not only bridged: the verdict; that exactly these frames left,
+    /// which is counted as such; and that exactly these other counters changed.
+    pub(crate) fn sends(self, verdict: Verdict, sent: &[Sent], counts: &[Count]) -> Vec<Step> {
+        assert_eq!(self.verdict, verdict, "{:#?}", self.steps);
+        assert_eq!(self.sent.len(), sent.len(), "left: {:02x?}", self.sent);
+        for (left, expected) in self.sent.iter().zip(sent) {
+            assert_eq!((left.0, left.2), (expected.0, expected.2), "the port, and what is left to do");
+            assert!(left.1 == expected.1, "left:\n{}\ninstead of\n{}", hex(&left.1), hex(&expected.1));
         }
-        assert_eq!(self.changes, expected);
-        self.steps
+        let left: Vec<_> = (0..sent.len()).map(Expected::Left).collect();
+        let counts: Vec<_> = counts.iter().map(|count| Expected::Count(*count)).chain(left).collect();
+        self.expects(&counts)
     }
 
     /// The port dropped it for this reason, and that is all.
     pub(crate) fn was_dropped(self, port: u32, reason: DropReason) -> Vec<Step> {
         self.is(Verdict::Drop(reason), &[], &[Count::Rx(port), Count::Drop(port, reason)])
     }
+
+    fn counted(self, counts: &[Count]) -> Vec<Step> {
+        let counts: Vec<_> = counts.iter().map(|count| Expected::Count(*count)).collect();
+        self.expects(&counts)
+    }
+
+    fn expects(self, counts: &[Expected]) -> Vec<Step> {
+        let mut expected = BTreeMap::new();
+        for (name, by) in counts.iter().flat_map(|count| self.expand(*count)) {
+            *expected.entry(name).or_insert(0) += by;
+        }
+        expected.retain(|_, by| *by != 0);
+        let (changes, none) = (&self.changes, &0);
+        let names = changes.keys().chain(expected.keys());
+        let value = |of: &BTreeMap<Name, i64>, name| *of.get(name).unwrap_or(none);
+        let mut wrong: Vec<_> = names
+            .map(|name| (name, value(changes, name), value(&expected, name)))
+            .filter(|(_, is, should)| is != should)
+            .map(|(name, is, should)| format!("{name:?}: {is} instead of {should}"))
+            .collect();
+        wrong.dedup();
+        assert!(wrong.is_empty(), "counters changed by\n{}", wrong.join("\n"));
+        self.steps
+    }
+
+    fn expand(&self, expected: Expected) -> Vec<(Name, i64)> {
+        let count = match expected {
+            Expected::Left(at) => {
+                let (port, bytes, offload) = &self.sent[at];
+                return traffic(*port, "tx", bytes, offload);
+            }
+            Expected::Count(count) => count,
+        };
+        let (bytes, offload) = &self.input;
+        match count {
+            Count::Rx(port) => traffic(port, "rx", bytes, offload),
+            Count::Tx(port) => traffic(port, "tx", bytes, offload),
+            Count::Drop(port, reason) => vec![(("port", port, "drop", reason.name()), 1)],
+            Count::Learned(network) => vec![(("network", network, "fdb", "learned"), 1)],
+            Count::Moved(network) => vec![(("network", network, "fdb", "moved"), 1)],
+            Count::Evicted(network) => vec![(("network", network, "fdb", "evicted"), 1)],
+            Count::Flow => ["inserted", "flows"].map(|name| (("conntrack", 0, "", name), 1)).to_vec(),
+            Count::Mapped => vec![(("conntrack", 0, "", "mappings"), 1)],
+            Count::Ct(name, by) => vec![(("conntrack", 0, "", name), by)],
+            Count::Neighbour(name, by) => vec![(("neighbours", 0, "", name), by)],
+            Count::Walk(rules) => walk(rules, bytes),
+            Count::WalkOf(at, rules) => walk(rules, &self.sent[at].1),
+        }
+    }
 }
 
-fn expand(count: Count, (bytes, segments): (u64, u64)) -> Vec<(Name, i64)> {
-    let traffic = |port: u32, direction: &'static str| {
-        let worth = [("frames", 1), ("bytes", bytes), ("segments", segments)];
-        let named = worth.map(|(what, by)| (("port", port, direction, what), by as i64));
-        named.into_iter().filter(|(_, by)| *by != 0).collect()
+/// What changes a counter: what a test says, or a frame that left.
+#[derive(Clone, Copy)]
+enum Expected {
+    Count(Count),
+    Left(usize),
+}
+
+fn traffic(port: u32, direction: &'static str, bytes: &[u8], offload: &Offload) -> Vec<(Name, i64)> {
+    let segments = i64::from(offload.segments(bytes));
+    let worth = [("frames", 1), ("bytes", bytes.len() as i64), ("segments", segments)];
+    worth.into_iter().map(|(what, by)| (("port", port, direction, what), by)).collect()
+}
+
+/// The counters of rules that a packet passes.
+fn walk(rules: &str, frame: &[u8]) -> Vec<(Name, i64)> {
+    let length = |at: usize| i64::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    let (version, bytes) = match frame[12..14] {
+        [8, 0] => (Version::V4, length(16)),
+        _ => (Version::V6, 40 + length(18)),
     };
-    match count {
-        Count::Rx(port) => traffic(port, "rx"),
-        Count::Tx(port) => traffic(port, "tx"),
-        Count::Drop(port, reason) => vec![(("port", port, "drop", reason.name()), 1)],
-        Count::Learned(network) => vec![(("network", network, "fdb", "learned"), 1)],
-        Count::Moved(network) => vec![(("network", network, "fdb", "moved"), 1)],
-        Count::Evicted(network) => vec![(("network", network, "fdb", "evicted"), 1)],
+    let mut counters = Vec::new();
+    for part in rules.split(", ").filter(|part| !part.is_empty()) {
+        let (kind, part) =
+            part.strip_prefix("nat ").map_or((TableKind::Filter, part), |part| (TableKind::Nat, part));
+        let (chain, numbers) = part.split_once(' ').unwrap();
+        for number in numbers.split(' ').map(|number| number.parse().unwrap()) {
+            let name = |what| (table_name(version, kind), number, chain_name(chain), what);
+            counters.extend([(name("packets"), 1), (name("bytes"), bytes)]);
+        }
     }
+    counters
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let pieces = bytes.chunks(16).map(|line| {
+        line.chunks(2)
+            .map(|word| word.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
+    pieces.collect::<Vec<_>>().join("\n")
 }

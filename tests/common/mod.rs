@@ -2,6 +2,7 @@
 //! unused another needs.
 #![allow(dead_code)]
 
+pub(crate) mod blows;
 pub(crate) mod frames;
 pub(crate) mod host;
 pub(crate) mod lab;

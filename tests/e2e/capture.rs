@@ -511,12 +511,16 @@ fn a_stalled_reader_loses_and_counts(lab: &Lab) {
     capture.process.signal(Signal::SIGSTOP);
     // 48 MB, which is more than may wait for a reader.
     let said = lab.inside("alice", "ping -q -c400 -i0.002 -s60000 10.1.0.3");
-    assert!(said.contains("400 packets transmitted, 400 received, 0% packet loss"), "{said}");
+    // On a machine that is busy otherwise, a receiver may be late for its own queue once or twice.
+    let answered = |line: &str| line.split(' ').nth(3).and_then(|word| word.parse::<u32>().ok());
+    let answered = said.lines().find(|line| line.contains(" received")).and_then(answered).unwrap();
+    assert!(said.contains("400 packets transmitted") && answered >= 396, "{said}");
     capture.process.signal(Signal::SIGCONT);
     let ended = capture.interrupt();
     let [captured, received, dropped] =
         ["captured", "received by filter", "dropped by kernel"].map(|of| ended.count(of));
-    assert_eq!((ended.code, received), (Some(0), 800));
+    assert_eq!(ended.code, Some(0));
+    assert!((400 + u64::from(answered)..=800).contains(&received), "{answered} answers, {received} frames");
     assert!(dropped > 0 && captured > 0, "{:?}", ended.trailer);
     assert_eq!(captured + dropped, received);
     assert_eq!(records(&file).len() as u64, captured);

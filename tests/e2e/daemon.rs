@@ -34,13 +34,13 @@ fn a_killed_daemon_leaves_nothing(lab: &Lab) {
     let devices = || fs::read_to_string(format!("/proc/{}/net/dev", foreign.pid())).unwrap();
     assert!(devices().contains("eth0:"));
     let containers: Vec<Pid> = inits(lab).into_iter().filter(|pid| *pid != foreign.pid()).collect();
-    assert_eq!(containers.len(), 4);
+    assert_eq!(containers.len(), 5);
     kill(lab.daemon_pid(), Signal::SIGKILL).unwrap();
     until("the interface to go", || !devices().contains("eth0:"));
     until("the containers to end", || !containers.iter().any(|pid| is_alive(*pid)));
     assert!(is_alive(foreign.pid()), "what is not ours goes on");
     lab.ok("up -d");
-    assert_eq!(lab.json("ps -a").len(), 4);
+    assert_eq!(lab.json("ps -a").len(), 5);
     assert!(lab.pings("alice", "bob"));
 }
 

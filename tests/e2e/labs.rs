@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Lab, Process, is_alive, until};
+use crate::harness::{Lab, Process, is_alive, text, until};
 
 scenarios! {
     preflight_is_content
@@ -15,6 +15,7 @@ scenarios! {
     ctrl_c_takes_everything_away
     labs_with_mistakes_change_nothing
     a_lab_of_ones_own
+    a_lab_with_a_router
 }
 
 fn preflight_is_content(lab: &Lab) {
@@ -37,14 +38,14 @@ fn the_demo_lab_comes_and_goes(lab: &Lab) {
         assert!(said.contains(box_of), "{said}");
     }
     let status = lab.json("status");
-    assert_eq!((&status[0]["networks"], &status[0]["containers"]), (&3.into(), &4.into()));
+    assert_eq!((&status[0]["networks"], &status[0]["containers"]), (&3.into(), &5.into()));
     assert_eq!(status[0]["engine"], "poll");
     assert_eq!(status[0]["socket"], lab.socket().to_str().unwrap());
     assert!(lab.pings("alice", "bob") && lab.pings("dave", "carol"));
     let dot = lab.ok("show topology --dot");
     assert!(dot.starts_with("graph") && dot.contains("alice"), "{dot}");
     assert_eq!(lab.refused("up -d"), "lab 'demo' is up already: 'tapswitch down demo' takes it down");
-    assert_eq!(lab.ok("ps -q").lines().count(), 4, "and the lab that was there still is");
+    assert_eq!(lab.ok("ps -q").lines().count(), 5, "and the lab that was there still is");
     let pid = lab.daemon_pid();
     lab.ok("down demo");
     until("the end of a daemon that 'up' started", || !is_alive(pid));
@@ -74,7 +75,7 @@ fn up_in_foreground(lab: &Lab, words: &[&str]) -> Process {
 
 fn a_lab_in_the_foreground_ends_with_its_time(lab: &Lab) {
     let mut up = up_in_foreground(lab, &["up", "lab:demo", "--for", "1s"]);
-    assert_eq!(lab.ok("ps -q").lines().count(), 4);
+    assert_eq!(lab.ok("ps -q").lines().count(), 5);
     assert_eq!(up.code(), Some(0));
     until("nobody of the lab", || lab.processes().is_empty());
     assert_eq!(lab.ts("up --for soon").status.code(), Some(2));
@@ -84,7 +85,7 @@ fn ctrl_c_takes_everything_away(lab: &Lab) {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut up = up_in_foreground(lab, &["up"]);
         let inits: Vec<i64> = lab.json("ps").iter().map(|row| row["pid"].as_i64().unwrap()).collect();
-        assert_eq!(inits.len(), 4);
+        assert_eq!(inits.len(), 5);
         up.signal(signal);
         assert_eq!(up.code(), Some(0));
         until("nobody of the lab", || lab.processes().is_empty());
@@ -152,4 +153,91 @@ fn a_lab_of_ones_own(lab: &Lab) {
     assert_eq!(lab.inside("router", "cat /sys/class/net/eth1/mtu"), "1400\n");
     assert!(lab.pings("router", "server"));
     lab.ok(&format!("down {}", path.display()));
+}
+
+/// All that a lab may say of the router comes up with it, and goes with it.
+fn a_lab_with_a_router(lab: &Lab) {
+    lab.daemon("");
+    let toml = r#"
+[network.net1]
+subnet = ["10.1.0.0/24", "fd00:1::/64"]
+options = { icc = false, masquerade = false }
+[network.net2]
+subnet = ["10.2.0.0/24", "fd00:2::/64"]
+options = { uplink = "wan" }
+[container.client]
+networks = ["net1"]
+links = ["web:www"]
+[container.web]
+networks = ["net1"]
+publish = ["8000:80"]
+expose = ["81", "53/udp"]
+[container.router]
+networks = [{ name = "net2", ip = ["10.2.0.9", "fd00:2::9"] }]
+forward = true
+command = "ip addr add 10.9.0.1/32 dev lo; ip addr add fd00:9::1/128 dev lo; echo ready; exec sleep 1000"
+[container.far]
+networks = ["net2"]
+[uplink.wan]
+container = "outside"
+ip = ["198.51.100.1/24", "2001:db8::1/64"]
+gateway = ["198.51.100.2", "2001:db8::2"]
+[container.outside]
+networks = [{ name = "wan", ip = ["198.51.100.2", "2001:db8::2"] }]
+[[route]]
+prefix = "10.9.0.0/16"
+via = "10.2.0.9"
+[[route]]
+prefix = "fd00:9::/64"
+via = "fd00:2::9"
+[[rule]]
+action = "allow"
+from = "net1"
+to = "10.9.0.0/16"
+proto = "icmp"
+[[rule]]
+action = "reject"
+from = "far"
+to = "wan"
+"#;
+    let path = lab.path().join("routers.toml");
+    fs::write(&path, toml).unwrap();
+    lab.ok(&format!("up -d {}", path.display()));
+    until("the router", || lab.ok("logs router") == "ready\n");
+    for target in ["10.9.0.1", "fd00:9::1"] {
+        assert!(lab.pings("far", target), "{target}");
+    }
+    assert!(lab.pings("client", "10.9.0.1") && !lab.pings("client", "fd00:9::1"), "the rule is about one");
+    for target in ["198.51.100.2", "2001:db8::2"] {
+        assert!(lab.pings("router", target) && !lab.pings("far", target), "{target}");
+    }
+    let settings = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";
+    assert_eq!(
+        (lab.inside("router", settings), lab.inside("far", settings)),
+        ("1\n1\n".into(), "1\n0\n".into())
+    );
+    assert!(lab.inside("client", "getent ahostsv4 www").contains("10.1.0."), "a link's name");
+    let rules = lab.ok("show rules");
+    assert!(rules.contains("dpt:8000 to:10.1.0.") && rules.contains("tcp dpt:81"), "{rules}");
+    assert_eq!(lab.row("ps", "name", "web")["ports"].as_str().unwrap().matches("->80/tcp").count(), 2);
+    for (listing, count) in [("uplink ls", 1), ("route ls", 2), ("rule ls", 2)] {
+        let rows = lab.json(listing);
+        assert!(rows.len() == count && rows.iter().all(|row| row["lab"] == "routers"), "{rows:#?}");
+    }
+    lab.ok("rule add --from 192.0.2.0/24 drop");
+    lab.ok("down routers");
+    for (listing, count) in
+        [("uplink ls", 0), ("route ls", 0), ("rule ls", 1), ("ps -a", 0), ("network ls", 1)]
+    {
+        assert_eq!(lab.json(listing).len(), count, "{listing}");
+    }
+    // One that fails half-way leaves nothing either.
+    lab.ok("run -d --name other -p 8000:80");
+    let output = lab.ts(&format!("up -d {}", path.display()));
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("'other'"), "{said}");
+    assert_eq!(
+        (lab.json("uplink ls").len(), lab.json("ps -a").len(), lab.json("network ls").len()),
+        (0, 1, 1)
+    );
 }

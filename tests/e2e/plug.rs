@@ -76,6 +76,16 @@ fn two_networks_in_one_namespace(lab: &Lab) {
         lab.ok(&format!("plug box --network {network} --pid {}", foreign.pid()));
     }
     assert_eq!(lab.row("ps", "name", "box")["networks"], "one,two");
+    // Joining once more brings its ports along; all that is asked for, or nothing.
+    lab.ok("network create three");
+    let pid = foreign.pid();
+    lab.ok("publish box 90:90");
+    assert!(lab.refused(&format!("plug box --network three --pid {pid} -p 80:80 -p 90:90")).contains("90"));
+    let row = || lab.row("ps", "name", "box");
+    assert_eq!((&row()["networks"], &row()["ports"]), (&"one,two".into(), &"0.0.0.0:90->90/tcp".into()));
+    lab.ok(&format!("plug box --network three --pid {pid} -p 80:80 --expose 81"));
+    assert_eq!(row()["ports"], "0.0.0.0:80->80/tcp, 81/tcp, 0.0.0.0:90->90/tcp");
+    lab.ok("unplug box --network three");
     assert_eq!(
         inside(lab, &foreign, "ls /sys/class/net | wc -l; ip -br addr | grep -c 10\\\\.").lines().last(),
         Some("2")

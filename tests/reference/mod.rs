@@ -208,6 +208,11 @@ impl Bridge {
                     self.known.push(Known { network: id, mac, port, seen: None });
                 }
             },
+            Change::SetInterface(..)
+            | Change::AddRoute(_)
+            | Change::RemoveRoute(_)
+            | Change::SetRules(..)
+            | Change::Set(_) => panic!("the model of the bridge is not told of the router"),
             Change::RemoveFdb(id, _) if !has_network(id) => return Err(Rejected::UnknownNetwork(id)),
             Change::RemoveFdb(id, mac) => {
                 let before = self.known.len();

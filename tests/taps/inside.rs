@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tapswitch::io::netlink::Netlink;
 use tapswitch::io::sys::passing;
 use tapswitch::io::tap;
+use tapswitch::io::uplink;
 
 /// How long anything may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +35,10 @@ enum Request {
     PlainTap,
     /// Open a netlink socket.
     Netlink,
+    /// Open a socket for a monitor.
+    Monitor,
+    /// Open what an uplink takes: a packet socket, or a TAP's descriptor.
+    Uplink { packet: bool },
     /// Listen on TCP; answered when it does, and again with what one connection brought.
     ReceiveStream(SocketAddr),
     /// Send this many bytes over TCP.
@@ -102,6 +107,22 @@ impl Inside {
 
     pub(crate) fn plain_tap(&self) -> OwnedFd {
         self.ask(&Request::PlainTap).1.pop().unwrap()
+    }
+
+    /// A socket for a monitor.
+    pub(crate) fn monitor(&self) -> OwnedFd {
+        self.ask(&Request::Monitor).1.pop().unwrap()
+    }
+
+    /// What an uplink takes, opened inside, as it goes to the daemon.
+    pub(crate) fn uplink(&self, packet: bool) -> uplink::Descriptors {
+        let (identity, fds) = self.ask(&Request::Uplink { packet });
+        let [device, netlink, monitor] = fds.try_into().unwrap();
+        uplink::Descriptors { device, netlink, monitor, identity: serde_json::from_str(&identity).unwrap() }
+    }
+
+    pub(crate) fn packet_socket(&self) -> OwnedFd {
+        self.uplink(true).device
     }
 
     /// The output of a command that must succeed.
@@ -210,6 +231,13 @@ fn perform(socket: &UnixStream, request: &Request) -> io::Result<(String, Vec<Ow
         }
         Request::PlainTap => fds.push(tap::create_plain().map_err(io::Error::other)?),
         Request::Netlink => fds.push(netlink_socket()?),
+        Request::Monitor => fds.push(tapswitch::io::netlink::monitor::open()?),
+        Request::Uplink { packet } => {
+            let kind = if *packet { uplink::Kind::Packet } else { uplink::Kind::Tap { offload: true } };
+            let opened = uplink::open(None, kind).map_err(io::Error::other)?;
+            text = serde_json::to_string(&opened.identity)?;
+            fds.extend([opened.device, opened.netlink, opened.monitor]);
+        }
         Request::ReceiveStream(address) => text = receive_stream(*address, ready)?,
         Request::SendStream(address, len) => send_stream(*address, *len)?,
         Request::ReceiveDatagrams(address, count) => text = receive_datagrams(*address, *count, ready)?,

@@ -5,9 +5,13 @@
 //! What cannot run here says `SKIP` and why on standard error.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[macro_use]
+mod skip;
 mod inside;
+mod netlink;
+mod packet;
 
-use std::io::{PipeReader, PipeWriter, Write};
+use std::io::{PipeReader, PipeWriter};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::process::Command;
@@ -18,6 +22,7 @@ use etherparse::{IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, PacketBuilder}
 use inside::{Inside, PATIENCE};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use skip::skip;
 use tapswitch::dataplane::Frame;
 use tapswitch::io::device::{Device, DeviceError, Received};
 use tapswitch::io::netlink::{LinkConfig, NetlinkError};
@@ -35,21 +40,6 @@ enum Kind {
     Plain,
 }
 use Kind::{Offload as WithOffload, Plain};
-
-/// Says why a test does not run, past the test runner's capture.
-fn skip(why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIP: {why}");
-}
-
-/// A namespace, or the test ends.
-macro_rules! inside_or_skip {
-    () => {
-        match Inside::new() {
-            Ok(inside) => inside,
-            Err(why) => return skip(&why),
-        }
-    };
-}
 
 fn mac(number: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, number])
