@@ -181,8 +181,9 @@ impl Switch {
         let verdict = *verdict;
         let Some(version) = from.ip_version() else { return Ok(verdict) };
         let packet = Packet::parse_into(packet, frame.bytes(), HEADER_LEN, version, &frame.offload)?;
-        // Neighbour discovery is to IPv6 what ARP is to IPv4, which no rule sees.
-        if is_discovery(packet) {
+        // Solicitations and advertisements of neighbours are to IPv6 what ARP is to IPv4, which no rule sees.
+        // Nobody but the gateway is a router here whose advertisements and redirects others should hear.
+        if is_discovery(packet) && matches!(packet.payload, Transport::Icmp { kind: 135 | 136, .. }) {
             return Ok(verdict);
         }
         probe.step(Step::Packet(*packet));

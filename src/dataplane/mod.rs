@@ -254,6 +254,11 @@ impl Switch {
             decision.plan.action = Action::Hear(heard);
             return Ok(verdict);
         }
+        // Where rules are asked they decide about pings to all as well, and the gateway keeps out of it.
+        if interface.filter_bridged {
+            decision.verdict = bridged?;
+            return self.filter_bridged(now, &from, interface, frame, decision, probe);
+        }
         if header.destination.is_group()
             && let Some((packet, source)) = gateway::pings_a_group(&from, interface, frame)
         {
@@ -264,10 +269,6 @@ impl Switch {
             decision.packet = Some(packet);
             decision.plan.action = Action::Echo(source);
             return Ok(verdict);
-        }
-        if interface.filter_bridged {
-            decision.verdict = bridged?;
-            return self.filter_bridged(now, &from, interface, frame, decision, probe);
         }
         Ok(bridged?)
     }

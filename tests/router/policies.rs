@@ -3,13 +3,13 @@
 use tapswitch::control::docker_rules::{Action, Party as Who, Policy, PolicyLink, UserRule};
 use tapswitch::dataplane::rules::States;
 use tapswitch::dataplane::{Change, DropReason, Frame, Interface, PortId, Verdict};
-use tapswitch::wire::Offload;
 use tapswitch::wire::ip::Version;
+use tapswitch::wire::{MacAddr, Offload};
 
 use crate::common::lab::Count::{Drop, Flow, Mapped, Rx, Tx, Walk, WalkOf};
 use crate::common::lab::{Lab, Sent, dropped, to};
 use crate::errors::{Says, about};
-use crate::packets::{ACK, Packet, SYN, echo, fragments, tcp, udp};
+use crate::packets::{ACK, Packet, SYN, echo, fragments, icmp, tcp, udp};
 use crate::world::{
     ALICE, BOB, BOTH, CAROL, GATEWAY1, NET1, NET2, OURS, OUTSIDE, SERVER, arp_request, interface1, policy,
     solicitation, world,
@@ -65,6 +65,27 @@ fn bridge_filtered(policy: &Policy) -> Lab {
 fn bridged(mut packet: Packet, to: crate::world::Party) -> Packet {
     packet.macs.1 = to.mac;
     packet
+}
+
+/// What is for a whole group carries as much as anything else.
+#[test]
+fn a_ping_to_all_does_not_cross_icc_false_nor_does_another_routers_advertisement() {
+    let mut lab = bridge_filtered(&linked());
+    for packet in [
+        echo(Version::V6, ALICE, GATEWAY1, 1, true).to("ff02::1"),
+        icmp(Version::V6, ALICE, GATEWAY1, (134, 0), [64, 0, 7, 8], vec![0; 8]).to("ff02::1"),
+        icmp(Version::V6, ALICE, GATEWAY1, (137, 0), [0; 4], vec![0; 32]).to("ff02::1"),
+    ] {
+        let mut packet = packet;
+        packet.macs.1 = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
+        let passage = lab.send(1, &packet.frame());
+        assert!(
+            matches!(passage.verdict, Verdict::Drop(DropReason::Icc | DropReason::CtInvalid)),
+            "{:?}",
+            passage.verdict
+        );
+        assert_eq!(passage.sent, []);
+    }
 }
 
 #[test]
