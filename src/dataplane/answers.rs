@@ -240,6 +240,18 @@ impl Switch {
         if !self.passes_output(now, own.back.network(), &own.packet) {
             return;
         }
+        self.send_own(now, from, &own, frame, out);
+    }
+
+    /// Sends a packet that is ready, or keeps it until its next hop is known.
+    pub(super) fn send_own(
+        &mut self,
+        now: Instant,
+        from: PortId,
+        own: &Own,
+        frame: &[u8],
+        out: &mut impl Egress,
+    ) {
         self.fragment_id = own.cut.id;
         let mut buffers = std::mem::take(&mut self.pieces);
         // What is ours has nothing that cannot be cut.
@@ -274,7 +286,7 @@ impl Switch {
     }
 
     /// Whether the rules let a packet of ours out; counts it.
-    fn passes_output(&mut self, now: Instant, on: NetworkId, packet: &Packet) -> bool {
+    pub(super) fn passes_output(&mut self, now: Instant, on: NetworkId, packet: &Packet) -> bool {
         let found = self.conntrack.lookup(now, &tuple_of(packet));
         let (trace, verdict) = self.output(on, packet, found.is_some());
         self.count_trace(packet, &trace);

@@ -35,9 +35,14 @@ pub(super) fn admit(
     }
     match packet_len(frame, offload, header.payload) {
         None => Err(DropReason::BadOffload),
-        Some(len) if len > network.config.mtu as usize => Err(DropReason::Oversize),
+        Some(len) if len > network.config.mtu as usize && !is_sockets(network) => Err(DropReason::Oversize),
         Some(longest) => Ok(Admitted { header, longest, rejoined: None }),
     }
+}
+
+/// Whether what comes in has no sender that knows our MTU.
+fn is_sockets(network: &Network) -> bool {
+    network.interface.as_ref().is_some_and(|interface| interface.sockets)
 }
 
 /// A frame that may enter.

@@ -1,5 +1,6 @@
 //! The only way to change a switch's configuration.
 
+use super::dns;
 use super::interface::{Interface, Route};
 use super::local::{self, Advertiser, Gateway};
 use super::network::{Network, NetworkConfig, NetworkId};
@@ -37,6 +38,8 @@ pub enum Change {
     RemoveRoute(Route),
     /// New rules for an IP version, all at once; rules that stay the same keep their counters.
     SetRules(Version, Ruleset),
+    /// How a network's gateway answers questions about names; none: it does not, and port 53 is closed.
+    SetDns(NetworkId, Option<dns::Config>),
     /// New settings of the whole.
     Set(Settings),
 }
@@ -115,6 +118,7 @@ impl Switch {
             Change::AddRoute(route) => self.add_route(route),
             Change::RemoveRoute(route) => self.remove_route(&route),
             Change::SetRules(version, rules) => self.set_rules(version, rules),
+            Change::SetDns(network, config) => self.set_dns(network, config),
             Change::Set(settings) => {
                 self.set_settings(settings);
                 Ok(())
@@ -147,6 +151,7 @@ impl Switch {
         }
         self.networks.remove(id.0);
         self.neighbours.forget_network(id);
+        self.dns.forget_network(id);
         self.plan_gateways();
         // Only its own routes go: no other interface can contradict that.
         self.routes.set_interface(id, None)
@@ -172,6 +177,7 @@ impl Switch {
         }
         self.conntrack.forget_port(id);
         self.neighbours.forget_port(id);
+        self.dns.forget_port(id);
         self.reassembly.forget_port(id);
         Ok(())
     }
@@ -254,6 +260,15 @@ impl Switch {
 
     fn set_rules(&mut self, version: Version, rules: Ruleset) -> Result<(), Rejected> {
         self.rules[version as usize].replace(rules)
+    }
+
+    fn set_dns(&mut self, id: NetworkId, config: Option<dns::Config>) -> Result<(), Rejected> {
+        let network = self.networks.get_mut(id.0).ok_or(Rejected::UnknownNetwork(id))?;
+        let before = std::mem::replace(&mut network.dns, config);
+        let after = self.networks.get(id.0).and_then(|network| network.dns.as_ref());
+        let all = self.networks.iter().filter_map(|(_, network)| network.dns.as_ref());
+        self.dns.configure(id, before.as_ref(), after, all);
+        Ok(())
     }
 
     fn set_settings(&mut self, settings: Settings) {

@@ -6,6 +6,7 @@
 
 use super::conntrack::{Found, NewFlow, Room, State, Tuple};
 use super::cutting::Cut;
+use super::dns::serve::Service;
 use super::fdb::Lesson;
 use super::filter::{PathId, Trace};
 use super::icmp_error::ErrorKind;
@@ -67,6 +68,8 @@ pub(super) enum Action {
     Forward(Forward),
     /// It is for the gateway.
     Deliver,
+    /// It is for the gateway, and about names.
+    Names(Service),
     /// An echo request to all of a group, which the gateway answers from this address.
     Echo(Addr),
     /// A fragment: the router and the rules look at whole packets.

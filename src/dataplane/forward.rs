@@ -222,6 +222,7 @@ impl Switch {
                 self.neighbours.hold(now, on, hop, held);
             }
             Some(cut) => {
+                let cut = self.identify(cut, frame, packet);
                 let mut buffers = std::mem::take(&mut self.pieces);
                 let mut answer = Some(answer);
                 let (bytes, offload) = (frame.bytes(), &frame.offload);

@@ -20,6 +20,13 @@ pub struct Buffers {
     fragment: Vec<u8>,
 }
 
+impl Buffers {
+    /// Where segments of a super-frame are built.
+    pub(super) fn segment(&mut self) -> &mut Vec<u8> {
+        &mut self.segment
+    }
+}
+
 /// Cuts the IPv4 packet in `frame`, as translated and with the Ethernet header it is to have, into pieces
 /// of at most `mtu` bytes and hands each to `emit` as a complete frame, in order. What its device was to do
 /// is done first: a super-frame is cut into its segments, and those that fit go as they are.

@@ -91,7 +91,13 @@ impl Switch {
                 plan.action = Action::Forward(forward);
                 Ok(exit)
             }
-            Ok(Routed::Deliver) => deliver(frame, packet, plan, probe),
+            Ok(Routed::Deliver) => match self.service(&at, frame, packet)? {
+                Some(service) => {
+                    plan.action = Action::Names(service);
+                    Ok(Verdict::Local)
+                }
+                None => deliver(frame, packet, plan, probe),
+            },
             Err(refusal) => Ok(self.refuse(now, &at, packet, refusal, plan, probe)),
         }
     }

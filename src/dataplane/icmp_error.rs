@@ -121,7 +121,9 @@ pub fn may_answer(header: &ethernet::Header, packet: &Packet, kind: ErrorKind) -
     // Multicast needs path MTU discovery too (RFC 4443 §2.4 e 3).
     let is_for_groups =
         matches!(kind, ErrorKind::FragmentationNeeded { .. }) && packet.version == Version::V6;
-    let is_for_many = header.destination.is_group() || !is_a_hosts(packet.destination);
+    // What was sent to the host's loopback, and came in by its sockets, was for one.
+    let is_for_one = is_a_hosts(packet.destination) || packet.destination.is_loopback();
+    let is_for_many = header.destination.is_group() || !is_for_one;
     !is_about_error && (!is_for_many || is_for_groups) && is_a_hosts(packet.source)
 }
 

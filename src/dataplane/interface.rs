@@ -57,6 +57,9 @@ pub struct Interface {
     /// Whether what is bridged between its containers passes the FORWARD chain
     /// (as with Linux's `bridge-nf-call-iptables`): set with `icc=false` or when a user's rule may match it.
     pub filter_bridged: bool,
+    /// Whether what comes in by it was sent to the host, whose socket took it: its destination, a loopback
+    /// address too, is ours (as with Linux's `route_localnet`); and packets leave by it uncut.
+    pub sockets: bool,
 }
 
 /// A static route.

@@ -30,6 +30,7 @@ pub mod conntrack;
 pub mod counters;
 mod cutting;
 pub mod decision;
+pub mod dns;
 pub mod fdb;
 pub mod filter;
 mod forward;
@@ -42,6 +43,7 @@ pub mod local;
 pub mod nat;
 pub mod neighbour;
 pub mod network;
+mod originate;
 pub mod outcome;
 pub mod port;
 pub mod preview;
@@ -73,6 +75,7 @@ use crate::wire::ip::Version;
 use bridge::{Admitted, Ingress};
 use conntrack::Conntrack;
 use decision::{Action, Refusal};
+use dns::Dns;
 use fdb::Lesson;
 use filter::Rules;
 use forward::Leaving;
@@ -112,6 +115,7 @@ pub struct Switch {
     neighbours: Neighbours,
     conntrack: Conntrack,
     reassembly: Reassembly,
+    dns: Dns,
     /// Of IPv4 and of IPv6.
     rules: [Rules; 2],
     settings: Settings,
@@ -142,6 +146,7 @@ impl Switch {
             neighbours: Neighbours::new(neighbour::Limits::default(), seed),
             conntrack: Conntrack::new(seed),
             reassembly: Reassembly::default(),
+            dns: Dns::new(seed),
             rules: [Rules::default(), Rules::default()],
             settings: Settings::default(),
             changes: 0,
@@ -348,6 +353,9 @@ impl Switch {
                 self.count_passage(packet, &plan.passage);
             }
             (Action::Deliver, Some(packet)) => self.commit_delivery(now, from, frame, packet, plan, out),
+            (Action::Names(service), Some(packet)) => {
+                self.commit_service(now, from, frame, (packet, plan), *service, out);
+            }
             (Action::Forward(forward), Some(packet)) => {
                 let leaving = Leaving { packet, plan, forward };
                 self.commit_forward(now, from, frame, leaving, decision.verdict, out);
@@ -386,6 +394,7 @@ impl Switch {
             self.conntrack.next_expiry(),
             self.neighbours.next_timeout(),
             self.reassembly.next_timeout(),
+            self.dns.next_timeout(),
         ];
         tables.into_iter().chain([self.gateways]).flatten().min()
     }
@@ -398,6 +407,7 @@ impl Switch {
         self.settle_given_up(now, out);
         self.neighbours.handle_timeout(now);
         self.run_neighbour_events(now, out);
+        self.run_names(now, out);
         if self.gateways.is_some_and(|due| due <= now) {
             self.run_gateways(now, out);
         }

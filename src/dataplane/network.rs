@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::PortId;
 use super::counters::Counters;
+use super::dns;
 use super::fdb::{Fdb, Limits};
 use super::interface::Interface;
 use super::local::Gateway;
@@ -44,6 +45,8 @@ pub struct Network {
     pub fdb: Fdb,
     /// Its gateway, if it has one.
     pub interface: Option<Interface>,
+    /// How its gateway answers questions about names, if it does.
+    pub dns: Option<dns::Config>,
     /// What its gateway remembers about itself.
     pub gateway: Gateway,
     /// Its gateway is new, and has not announced its addresses yet.
@@ -63,6 +66,7 @@ impl Network {
             config,
             fdb: Fdb::new(config.fdb, seed),
             interface: None,
+            dns: None,
             gateway: Gateway::default(),
             announce: false,
             errors: Bucket::default(),

@@ -94,10 +94,16 @@ drop_reasons! {
     FragmentTimeout "fragment_timeout" "The first fragment of its packet never came."
     FragmentOverlap "fragment_overlap" "A fragment that overlaps its packet's headers (RFC 1858, RFC 5722)."
     NotAnswered "not_answered" "For an address of ours, where nothing answers it."
+    NotAQuestion "not_a_question" "Sent to the gateway's port 53, and no question: an answer, or not even a DNS header."
     EgressDown "egress_down" "The port it should leave by is down."
     EgressLost "egress_lost" "The interface behind the port it should leave by was deleted."
     EgressFull "egress_full" "The kernel took no more frames for the port it should leave by."
     EgressRefused "egress_refused" "The kernel refused the frame at the port it should leave by."
+    HostDenied "host_denied" "The user uplink does not go there: see 'tapswitch uplink ls'."
+    HostUnsupported "host_unsupported" "A user uplink carries TCP, UDP and ICMP echo; this is something else, or malformed."
+    HostNoDescriptor "host_no_descriptor" "The daemon has no descriptor left for a socket: raise 'ulimit -n'."
+    HostNoPing "host_no_ping" "Pings through the user uplink are forbidden by net.ipv4.ping_group_range: sysctl -w net.ipv4.ping_group_range='0 2147483647'."
+    HostLimit "host_limit" "The user uplink has as many sockets for this container as it may have, or as many that wait."
 }
 
 impl DropReason {

@@ -11,6 +11,8 @@ use super::answers::{Back, Own};
 use super::bridge;
 use super::conntrack::{FlowRow, NewFlow};
 use super::decision::{Action, Decision, Forward, Passage, Plan, Tell, Tracking};
+use super::dns::foresee::Saying;
+use super::dns::serve::Service;
 use super::filter::{FilterVerdict, Trace};
 use super::forward;
 use super::fragmenting::Buffers;
@@ -107,6 +109,7 @@ impl Switch {
                 }
             }
             Action::Deliver => maker.deliver(packet, &plan.tracking),
+            Action::Names(service) => maker.names(packet, *service, &plan.tracking),
             Action::Forward(forward) => maker.forward(packet, plan, forward),
         }
         maker.preview
@@ -192,6 +195,7 @@ impl Maker<'_> {
             None => pieces.push((frame.bytes().to_vec(), frame.offload)),
             Some(cut) => {
                 let keep = |piece: &[u8]| pieces.push((piece.to_vec(), Offload::NONE));
+                let cut = self.switch.identified(cut, packet);
                 // What cannot be cut does not leave.
                 let _ = cut.pieces(frame.bytes(), &frame.offload, packet, &mut Buffers::default(), keep);
             }
@@ -239,23 +243,51 @@ impl Maker<'_> {
         }
     }
 
+    /// What a packet about names makes the gateway say.
+    fn names(&mut self, packet: &Packet, service: Service, tracking: &Tracking) {
+        let entered = match tracking {
+            Tracking::New(flow, ..) => Some(flow),
+            _ => None,
+        };
+        for Saying { port, to, mut frame } in
+            self.switch.foresee_names(self.now, self.from, self.frame, packet, service)
+        {
+            match to {
+                None => self.own_by(port, &mut frame, entered),
+                Some(departure) => {
+                    if let Some(own) = self.switch.own_to(self.now, port, departure, &mut frame) {
+                        self.leave(port, &own, &frame);
+                    }
+                }
+            }
+        }
+    }
+
     /// A packet of the gateway's own.
     fn own(&mut self, answer: &mut [u8], entered: Option<&NewFlow>) {
-        let Some(own) = self.switch.own(self.now, self.from, answer) else { return };
-        let Own { packet, back, is_known, cut } = own;
-        let tuple = tuple_of(&packet);
+        self.own_by(self.from, answer, entered);
+    }
+
+    /// A packet of the gateway's own, for who is behind a port.
+    fn own_by(&mut self, port: PortId, answer: &mut [u8], entered: Option<&NewFlow>) {
+        let Some(own) = self.switch.own(self.now, port, answer) else { return };
+        let tuple = tuple_of(&own.packet);
         let has_flow = entered.is_some_and(|flow| [flow.original, flow.reply].contains(&tuple))
             || self.switch.conntrack.lookup(self.now, &tuple).is_some();
-        let (_, verdict) = self.switch.output(back.network(), &packet, has_flow);
-        if verdict != FilterVerdict::Accept {
-            return;
+        let (_, verdict) = self.switch.output(own.back.network(), &own.packet, has_flow);
+        if verdict == FilterVerdict::Accept {
+            self.leave(port, &own, answer);
         }
-        let _ = cut.pieces(answer, &Offload::NONE, &packet, &mut Buffers::default(), |piece| match back {
-            Back::Sender(_) => self.send(self.from, piece, Offload::NONE),
-            Back::Routed(on, _) if is_known => self.send_on(on, piece, Offload::NONE),
+    }
+
+    fn leave(&mut self, port: PortId, own: &Own, frame: &[u8]) {
+        let Own { packet, back, is_known, cut } = own;
+        let _ = cut.pieces(frame, &Offload::NONE, packet, &mut Buffers::default(), |piece| match *back {
+            Back::Sender(_) => self.send(port, piece, Offload::NONE),
+            Back::Routed(on, _) if *is_known => self.send_on(on, piece, Offload::NONE),
             Back::Routed(on, hop) => self.wait(on, hop, piece),
         });
-        if let (Back::Routed(on, hop), false) = (back, is_known) {
+        if let (Back::Routed(on, hop), false) = (*back, *is_known) {
             self.ask(on, hop);
         }
     }

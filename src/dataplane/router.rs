@@ -132,10 +132,15 @@ impl Switch {
             probe.step(Step::Remembered(found.direction));
             check_ttl(packet)?;
             let egress = self.networks.get(forward.egress.0).ok_or(DropReason::NoRoute)?;
-            let cut = Cut::needed(at.admitted, packet, egress)?;
+            let cut = Cut::needed(at.admitted, packet, at.interface, egress)?;
             return Ok(Routed::Forward(Forward { cut, ..forward }));
         }
-        self.check_addresses(&at, packet)?;
+        // Only the gateway itself can have asked there, by the user uplink: nobody else's packet to a
+        // loopback address is routed.
+        let is_answer = found.is_some_and(|(found, _)| found.direction == Direction::Reply);
+        if !(is_answer && packet.source.is_loopback()) {
+            self.check_addresses(&at, packet)?;
+        }
         let mut journey = self.embark(now, at, packet, tuple, found.map(|(found, _)| found))?;
         self.route_slowly(&mut journey, plan, probe)
     }
@@ -183,7 +188,9 @@ impl Switch {
         probe.step(Step::Flow(journey.tuple, journey.states));
         self.prerouting(journey, probe);
         let to = journey.inbound.destination;
-        if to.is_link_local() && local::owns(at.interface, to) {
+        let is_hosts =
+            self.is_hosts(&at, to) && to == journey.tuple.destination && matches!(journey.flow, Flow::New(_));
+        if is_hosts || to.is_link_local() && local::owns(at.interface, to) {
             journey.local = true;
             return self.deliver(journey, plan, probe);
         }
@@ -209,7 +216,8 @@ impl Switch {
         if destination.is_multicast() || destination == Addr::BROADCAST {
             return Err(DropReason::Multicast);
         }
-        if !destination.is_host() {
+        let is_hosts = at.interface.sockets && destination.is_loopback();
+        if !destination.is_host() && !is_hosts {
             return Err(DropReason::MartianDestination);
         }
         match self.routes.lookup(source, None) {
@@ -353,7 +361,7 @@ impl Switch {
         let interface = egress.interface.as_ref().ok_or(DropReason::NoRoute)?;
         self.may_forward(journey, interface)?;
         check_ttl(journey.packet)?;
-        let cut = Cut::needed(journey.at.admitted, journey.packet, egress)?;
+        let cut = Cut::needed(journey.at.admitted, journey.packet, journey.at.interface, egress)?;
         self.filter(FilterHook::Forward, journey, Some(egress.id), plan, probe)?;
         let hop = entry.via.unwrap_or(journey.inbound.destination);
         let outbound = self.postrouting(journey, egress.id, interface, hop, probe)?;
@@ -507,7 +515,17 @@ impl Switch {
     /// Whether an address is one of ours, wherever, or link-local here.
     pub(super) fn is_own(&self, at: &Arrival<'_>, address: Addr) -> bool {
         let entry = self.routes.lookup(address, None);
-        entry.is_some_and(|entry| entry.kind == Kind::Local) || local::owns(at.interface, address)
+        let is_local = entry.is_some_and(|entry| entry.kind == Kind::Local);
+        is_local || self.is_hosts(at, address) || local::owns(at.interface, address)
+    }
+
+    /// Whether what comes in for an address was sent to the host, whose socket took it. What is for a network
+    /// of ours comes from a proxy, and is for whom it says.
+    fn is_hosts(&self, at: &Arrival<'_>, address: Addr) -> bool {
+        at.interface.sockets
+            && !self.routes.lookup(address, None).is_some_and(|entry| {
+                entry.kind == Kind::Connected && self.role(entry.interface) == Some(Role::Network)
+            })
     }
 }
 

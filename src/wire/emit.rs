@@ -43,22 +43,23 @@ pub fn tcp(frame: &mut Vec<u8>, envelope: &Envelope, mut header: [u8; super::tcp
     frame.extend_from_slice(&header);
 }
 
-/// Replaces what is in `frame` by a UDP datagram without payload.
-pub fn udp(frame: &mut Vec<u8>, envelope: &Envelope, ports: (u16, u16)) {
-    const LEN: u16 = 8;
-    let mut header = [0; LEN as usize];
+/// Replaces what is in `frame` by a UDP datagram, whose payload must fit a packet.
+pub fn udp(frame: &mut Vec<u8>, envelope: &Envelope, ports: (u16, u16), payload: &[u8]) {
+    let len = super::udp::HEADER_LEN + payload.len();
+    let mut header = [0; super::udp::HEADER_LEN];
     header[0..2].copy_from_slice(&ports.0.to_be_bytes());
     header[2..4].copy_from_slice(&ports.1.to_be_bytes());
-    header[4..6].copy_from_slice(&LEN.to_be_bytes());
-    let sum = pseudo_header(envelope.source, envelope.destination, protocol::UDP, header.len());
-    let sum = match sum.add(&header).finish() {
+    header[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+    let sum = pseudo_header(envelope.source, envelope.destination, protocol::UDP, len);
+    let sum = match sum.add(&header).add(payload).finish() {
         // Zero would mean that there is none (RFC 768).
         [0, 0] => [0xff, 0xff],
         sum => sum,
     };
     header[6..8].copy_from_slice(&sum);
-    headers(frame, envelope, 0, protocol::UDP, header.len());
+    headers(frame, envelope, 0, protocol::UDP, len);
     frame.extend_from_slice(&header);
+    frame.extend_from_slice(payload);
 }
 
 /// The sum over the pseudo header of a packet whose payload has so many bytes.

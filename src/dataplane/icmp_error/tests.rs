@@ -165,7 +165,8 @@ fn who_gets_no_answer() {
     for bad in [[0, 0, 0, 0], [0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 1], [240, 0, 0, 1], [255; 4]] {
         let (source, destination) = (Addr::v4(bad), Addr::v4(bad));
         assert!(!may_answer(&good, &Packet { source, ..packet }, kind), "from {source}");
-        assert!(!may_answer(&good, &Packet { destination, ..packet }, kind), "to {destination}");
+        let to = Packet { destination, ..packet };
+        assert_eq!(may_answer(&good, &to, kind), destination.is_loopback(), "to {destination}");
     }
     let (mut group, mut loopback) = ([0; 16], [0; 16]);
     (group[0], loopback[15]) = (0xff, 1);

@@ -244,6 +244,7 @@ mod tests {
             mss_clamp: crate::dataplane::MssClamp::Off,
             uplink: None,
             filter_bridged: false,
+            sockets: false,
         };
         let addr = |text: &str| Addr::from(text.parse::<std::net::IpAddr>().unwrap());
         let rows = [

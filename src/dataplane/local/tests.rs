@@ -29,6 +29,7 @@ fn interface(addresses: &[(&str, u8)]) -> Interface {
         mss_clamp: MssClamp::Off,
         uplink: None,
         filter_bridged: false,
+        sockets: false,
     }
 }
 
