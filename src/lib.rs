@@ -22,5 +22,6 @@ pub mod container;
 pub mod control;
 pub mod daemon;
 pub mod dataplane;
+pub mod flows;
 pub mod io;
 pub mod wire;
