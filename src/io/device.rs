@@ -1,8 +1,10 @@
 //! What a port's frames come from and go to.
 
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use crate::dataplane::{DropReason, Frame};
+use crate::dataplane::{DropReason, Frame, PortId};
+use crate::flows::Ends;
 
 /// What a read brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,21 @@ pub enum DeviceError {
     /// The kernel refused this frame (EINVAL).
     #[error("the kernel refused the frame")]
     Refused,
+    /// A user uplink does not go there.
+    #[error("the user uplink does not go there")]
+    Denied,
+    /// A user uplink does not carry this.
+    #[error("the user uplink does not carry this")]
+    Unsupported,
+    /// There is no descriptor left for a socket (EMFILE, ENFILE), or no memory.
+    #[error("there is no descriptor left")]
+    NoDescriptor,
+    /// The host lets nobody ping through a user uplink.
+    #[error("the host's net.ipv4.ping_group_range forbids pings")]
+    NoPing,
+    /// A user uplink has as many sockets as it may have.
+    #[error("the user uplink has as many sockets as it may have")]
+    Limit,
 }
 
 impl DeviceError {
@@ -38,6 +55,11 @@ impl DeviceError {
             Self::Lost => DropReason::EgressLost,
             Self::Full => DropReason::EgressFull,
             Self::Refused => DropReason::EgressRefused,
+            Self::Denied => DropReason::HostDenied,
+            Self::Unsupported => DropReason::HostUnsupported,
+            Self::NoDescriptor => DropReason::HostNoDescriptor,
+            Self::NoPing => DropReason::HostNoPing,
+            Self::Limit => DropReason::HostLimit,
         }
     }
 }
@@ -59,9 +81,27 @@ pub trait Device: Send {
     /// [`DeviceError`]; the frame is dropped then.
     fn send(&mut self, frame: &mut Frame) -> Result<(), DeviceError>;
 
+    /// The frames that are sent from now on came in by this port of the switch, or by none: for a device that
+    /// limits what one port may have of it.
+    fn serves(&mut self, from: Option<PortId>) {
+        let _ = from;
+    }
+
     /// Asked when poll reports an error: whether the interface is gone for good. A TAP has no other error.
     fn is_gone(&self) -> bool {
         true
+    }
+
+    /// Whether there are frames to read without an edge: those of a device that answers by itself.
+    fn has_frames(&self) -> bool {
+        false
+    }
+
+    /// The host's address that a flow leaves by, where it leaves by a socket of the host. `ends` are those of its
+    /// packets towards the switch.
+    fn host_socket(&self, protocol: u8, ends: &Ends) -> Option<SocketAddr> {
+        let _ = (protocol, ends);
+        None
     }
 
     /// Frames that the kernel dropped on their way to us, where only the device can tell.

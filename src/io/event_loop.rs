@@ -17,6 +17,7 @@ mod outbox;
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,6 +36,7 @@ use crate::dataplane::table::Table;
 use crate::dataplane::{
     Change, DropReason, Frame, Instant, NetworkId, PortId, Rejected, Switch, Verdict, conntrack,
 };
+use crate::flows::Ends;
 use outbox::{Outbox, Outgoing};
 
 /// Frames read from a port in one turn: what the others wait for while one port floods (8 small
@@ -298,6 +300,21 @@ impl EventLoop {
         Some((last.clone(), Clock::wall_ns().saturating_sub(age)))
     }
 
+    /// The host's address that a flow leaves by, if that is a socket of this port's device.
+    pub fn host_socket(&self, port: PortId, flow: &conntrack::FlowRow) -> Option<SocketAddr> {
+        let device = &self.devices.get(port.0)?.device;
+        // What went out comes back to the translated source; what came in came as its first packet says.
+        [&flow.reply, &flow.original].into_iter().find_map(|tuple| {
+            let ends = Ends {
+                source: tuple.source,
+                destination: tuple.destination,
+                source_port: tuple.source_port,
+                destination_port: tuple.destination_port,
+            };
+            device.host_socket(tuple.protocol, &ends)
+        })
+    }
+
     /// Frames for a port that the kernel dropped before they were read, where the device can tell.
     pub fn kernel_drops(&mut self, port: PortId) -> Option<u64> {
         self.devices.get_mut(port.0)?.device.kernel_drops()
@@ -323,24 +340,18 @@ impl EventLoop {
         if !self.captures.is_empty() {
             self.captures.begin_burst(Clock::wall_ns());
         }
-        self.flush(now, 0);
+        self.flush(now, None, 0);
     }
 
     fn arm_timer(&mut self) -> io::Result<()> {
-        let wanted = self.switch.poll_timeout();
-        if wanted != self.armed {
-            match wanted {
-                // A time that is past already must still fire, so never arm with zero, which disarms.
-                Some(at) => {
-                    let wait = at.since(self.clock.now()).max(Duration::from_nanos(1));
-                    self.timer.set(
-                        Expiration::OneShot(TimeSpec::from_duration(wait)),
-                        TimerSetTimeFlags::empty(),
-                    )?;
-                }
-                None => self.timer.unset()?,
-            }
-            self.armed = wanted;
+        // What is due later than the timer waits for it: to fire once too early is cheaper than a system call
+        // for each flow that moves its end.
+        let Some(at) = self.switch.poll_timeout() else { return Ok(()) };
+        if self.armed.is_none_or(|armed| at < armed) {
+            // A time that is past already must still fire, so never arm with zero, which disarms.
+            let wait = at.since(self.clock.now()).max(Duration::from_nanos(1));
+            self.timer.set(Expiration::OneShot(TimeSpec::from_duration(wait)), TimerSetTimeFlags::empty())?;
+            self.armed = Some(at);
         }
         Ok(())
     }
@@ -374,7 +385,7 @@ impl EventLoop {
         } else {
             self.switch_watched(now, from, count);
         }
-        self.flush(now, count);
+        self.flush(now, Some(from), count);
         match end {
             BurstEnd::Empty if doomed => self.bury(from),
             BurstEnd::Empty => {}
@@ -397,8 +408,8 @@ impl EventLoop {
         }
     }
 
-    /// Writes what a turn sends that has read so many frames.
-    fn flush(&mut self, now: Instant, count: usize) {
+    /// Writes what a turn sends that has read so many frames from this port.
+    fn flush(&mut self, now: Instant, from: Option<PortId>, count: usize) {
         // Taking and returning it allocates nothing.
         let mut outbox = mem::take(&mut self.outbox);
         let mut lost = None;
@@ -414,7 +425,16 @@ impl EventLoop {
                 Some((Side::Ingress, reason))
             } else {
                 let attached = self.devices.get_mut(port.0);
-                let sent = attached.map_or(Err(DeviceError::Lost), |attached| attached.device.send(frame));
+                let came = from.filter(|_| matches!(outgoing, Outgoing::Read(_)));
+                let sent = attached.map_or(Err(DeviceError::Lost), |attached| {
+                    attached.device.serves(came);
+                    let sent = attached.device.send(frame);
+                    if attached.device.has_frames() && !attached.queued {
+                        attached.queued = true;
+                        self.ready.push_back(port);
+                    }
+                    sent
+                });
                 sent.err().map(|error| {
                     self.switch.undelivered(port, frame, error.drop_reason());
                     lost = if error == DeviceError::Lost { Some(port) } else { lost };

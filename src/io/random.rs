@@ -1,13 +1,10 @@
 //! Randomness, for seeds and ids: the only place that draws any.
 
-use std::fs::File;
-use std::io::Read;
-
 /// `N` random bytes.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    if File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).is_err() {
-        // A sandbox without /dev/urandom: the standard library's hasher keys come from getrandom(2).
+    if getrandom::fill(&mut bytes).is_err() {
+        // A sandbox without getrandom(2): the standard library has other ways for its hashers' keys.
         use std::hash::{BuildHasher, RandomState};
         for (chunk, salt) in bytes.chunks_mut(8).zip(0u64..) {
             let word = RandomState::new().hash_one(salt).to_ne_bytes();

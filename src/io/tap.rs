@@ -59,6 +59,15 @@ impl OffloadTap {
     pub fn attach(descriptor: OwnedFd, name: &str) -> Result<Self, TapError> {
         let fail = |what| move |error| TapError { name: name.to_owned(), what, error };
         tun::create_tap(descriptor.as_fd(), name).map_err(fail("TUNSETIFF"))?;
+        Self::adopt(descriptor, name)
+    }
+
+    /// Takes over the TAP `name`, made with virtio-net headers.
+    ///
+    /// # Errors
+    /// [`TapError`] when the kernel refuses.
+    pub fn adopt(descriptor: OwnedFd, name: &str) -> Result<Self, TapError> {
+        let fail = |what| move |error| TapError { name: name.to_owned(), what, error };
         // UDP segmentation is younger than the rest; without it datagrams come one by one.
         tun::set_offload(descriptor.as_fd(), tun::OFFLOAD_TCP | tun::OFFLOAD_UDP)
             .or_else(|_| tun::set_offload(descriptor.as_fd(), tun::OFFLOAD_TCP))

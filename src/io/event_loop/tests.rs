@@ -165,7 +165,7 @@ fn emit(running: &Running, frames: Vec<(u32, Frame)>) {
         for (to, frame) in frames {
             inner.outbox.emit(PortId(to), frame.bytes(), frame.offload);
         }
-        inner.flush(inner.now(), 0);
+        inner.flush(inner.now(), None, 0);
     };
     running.handle.call(work).unwrap();
 }
@@ -236,7 +236,7 @@ fn the_last_drop_of_a_port_is_kept_until_the_port_goes() {
     }
     let held = |inner: &mut EventLoop| {
         inner.outbox.discard(PortId(1), b"held", Offload::NONE, DropReason::NeighbourFailed);
-        inner.flush(inner.now(), 0);
+        inner.flush(inner.now(), None, 0);
     };
     running.handle.call(held).unwrap();
     let (held, _) = last(1).unwrap();

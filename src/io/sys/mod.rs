@@ -5,5 +5,6 @@ pub mod namespace;
 pub mod packet;
 pub mod passing;
 pub mod process;
+pub mod socket;
 pub mod terminal;
 pub mod tun;

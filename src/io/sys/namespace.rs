@@ -40,6 +40,22 @@ pub fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// The index of an interface of the current network namespace. As `if_nametoindex(3)`, but by a kind of
+/// socket that a confined daemon may open.
+///
+/// # Errors
+/// ENODEV when there is none of this name.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut request = interface_request(name);
+    // SAFETY: SIOCGIFINDEX reads the name in, and writes the index of, the ifreq that we own.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the index is the member of the union that the kernel has just written.
+    u32::try_from(unsafe { request.ifr_ifru.ifru_ifindex }).map_err(io::Error::other)
+}
+
 /// Makes a plain TAP on an open `/dev/net/tun` (`TUNSETIFF` with `IFF_TAP | IFF_NO_PI`),
 /// to learn whether the kernel lets us. Longer names than 15 bytes are cut.
 pub fn try_tap(tun: BorrowedFd<'_>, name: &str) -> io::Result<()> {

@@ -27,8 +27,8 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
 /// Zero bytes mean that the peer has closed.
 ///
 /// # Errors
-/// As `recvmsg(2)`; and a message that was cut off, because the buffer is too short or this
-/// process may have no more descriptors. What did arrive of it is closed again.
+/// As `recvmsg(2)`; EMFILE when a message lost descriptors, because this process may have no more of
+/// them; and a message that was cut off, because the buffer is too short. What did arrive is closed again.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     receive_at_most(socket, buffer, MAX_DESCRIPTORS)
 }
@@ -52,7 +52,10 @@ fn receive_at_most(
     let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
     let fds = descriptors(&message);
-    if message.msg_flags & (libc::MSG_CTRUNC | libc::MSG_TRUNC) != 0 {
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
+    if message.msg_flags & libc::MSG_TRUNC != 0 {
         return Err(io::Error::other("a message was cut off"));
     }
     Ok((len, fds))
@@ -127,7 +130,8 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         send(a.as_fd(), b"many", &[writer.as_fd(); 5]).unwrap();
         drop(writer);
-        assert!(receive_at_most(b.as_fd(), &mut [0; 16], 2).is_err());
+        let error = receive_at_most(b.as_fd(), &mut [0; 16], 2).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
         // With a writing end still open somewhere this read would never end.
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         // The connection itself goes on.

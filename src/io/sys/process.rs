@@ -145,7 +145,7 @@ pub fn fork(namespaces: CloneFlags, body: impl FnOnce() -> i32) -> io::Result<Ch
     if namespaces.bits() & !ALLOWED != 0 {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    refuse_threads()?;
+    refuse_threads("fork")?;
     let flags = c_long::from(namespaces.bits() | libc::CLONE_PIDFD | libc::SIGCHLD);
     let mut pidfd: c_int = -1;
     let none: c_long = 0;
@@ -174,11 +174,14 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Fails unless this process has one thread. `unshare(CLONE_THREAD)` does nothing but tell
-/// (unshare(2)); unlike /proc it also works after entering another pid namespace.
-fn refuse_threads() -> io::Result<()> {
+/// Fails unless this process has one thread, saying that it cannot `what` otherwise.
+/// `unshare(CLONE_THREAD)` does nothing but tell (unshare(2)); unlike /proc it also works after
+/// entering another pid namespace.
+pub fn refuse_threads(what: &str) -> io::Result<()> {
     match unshare(CloneFlags::CLONE_THREAD) {
-        Err(nix::Error::EINVAL) => Err(io::Error::other("a process with several threads cannot fork")),
+        Err(nix::Error::EINVAL) => {
+            Err(io::Error::other(format!("a process with several threads cannot {what}")))
+        }
         result => Ok(result?),
     }
 }

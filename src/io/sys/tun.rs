@@ -7,10 +7,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::libc::{self, IFF_NO_PI, IFF_TAP, c_int, c_ulong, c_void, ifreq};
 
-const TUNSETIFF: c_ulong = 0x4004_54ca;
-const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
-const TUNGETIFF: c_ulong = 0x8004_54d2;
-const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
+/// `_IOW('T', 202, int)`.
+pub const TUNSETIFF: c_ulong = 0x4004_54ca;
+/// `_IOW('T', 208, unsigned int)`.
+pub const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
+/// `_IOR('T', 210, unsigned int)`.
+pub const TUNGETIFF: c_ulong = 0x8004_54d2;
+/// `_IOW('T', 216, int)`.
+pub const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
 
 /// A virtio-net header precedes each frame.
 const IFF_VNET_HDR: c_int = 0x4000;

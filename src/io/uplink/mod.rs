@@ -6,6 +6,7 @@
 //! outside. The descriptors keep the namespace alive.
 
 pub mod packet;
+pub mod user;
 
 use std::os::fd::OwnedFd;
 
