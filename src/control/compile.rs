@@ -6,10 +6,12 @@
 //! reaches the data plane whatever it was about, and what stays the same is not touched. Static
 //! routes may be many, and are not part of it: each is one change of its own ([`route`]).
 
+mod dns;
+mod listeners;
 mod policy;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -18,10 +20,13 @@ use super::docker_rules::{Policy, rulesets};
 use super::model::{Model, Network, StaticRoute};
 use super::options::NetworkOptions;
 use crate::dataplane::Ruleset;
+use crate::dataplane::dns::Config;
 use crate::dataplane::fdb::Limits;
 use crate::dataplane::interface::{Interface, InterfaceAddress, Role, Route};
 use crate::dataplane::{Change, NetworkConfig, NetworkId, PortId, Settings};
 use crate::wire::ip::{Addr, Prefix, Version};
+
+pub use listeners::{Listener, host_side, listeners};
 
 pub use policy::policy;
 
@@ -38,6 +43,8 @@ pub const fn network_number(network: &Network) -> NetworkId {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     networks: BTreeMap<NetworkId, (NetworkConfig, Interface)>,
+    /// Of the networks whose gateway answers questions about names.
+    dns: BTreeMap<NetworkId, Config>,
     /// Default routes by the uplinks.
     defaults: Vec<Route>,
     policy: Policy,
@@ -45,9 +52,24 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whom gateways ask for names, each once.
+    pub fn resolvers(&self) -> Vec<SocketAddr> {
+        let mut all = BTreeSet::new();
+        for config in self.dns.values() {
+            all.extend(&config.upstreams);
+            all.extend(config.upstreams_of.iter().flat_map(|(_, servers)| servers));
+        }
+        all.into_iter().collect()
+    }
+
     /// The rules of IPv4 and of IPv6.
     pub fn rulesets(&self) -> [Ruleset; 2] {
         rulesets(&self.policy)
+    }
+
+    /// What gateways know of names.
+    pub const fn dns(&self) -> &BTreeMap<NetworkId, Config> {
+        &self.dns
     }
 }
 
@@ -58,7 +80,10 @@ pub fn plan(model: &Model) -> Plan {
         let config = config(&network.options, policy.iptables);
         (network_number(network), (config, interface(model, network)))
     });
-    Plan { networks: networks.collect(), defaults: default_routes(model), settings: model.settings, policy }
+    let networks = networks.collect();
+    let dns = model.all_networks().into_iter();
+    let dns = dns.filter_map(|network| Some((network_number(network), dns::dns(model, network)?))).collect();
+    Plan { networks, dns, defaults: default_routes(model), settings: model.settings, policy }
 }
 
 /// The changes that make of a switch that holds `old` one that holds `new`: what nothing else refers to
@@ -78,6 +103,10 @@ pub fn differences(old: &Plan, new: &Plan) -> Vec<Change> {
         if old.networks.get(id).is_none_or(|(_, before)| before != interface) {
             changes.push(Change::SetInterface(*id, Some(interface.clone())));
         }
+    }
+    for id in new.networks.keys() {
+        let (before, now) = (old.dns.get(id), new.dns.get(id));
+        changes.extend((before != now).then(|| Change::SetDns(*id, now.cloned())));
     }
     if old.policy != new.policy {
         let ([old4, old6], [new4, new6]) = (rulesets(&old.policy), rulesets(&new.policy));
@@ -149,6 +178,7 @@ fn interface(model: &Model, network: &Network) -> Interface {
         mss_clamp: network.options.mss_clamp,
         uplink: preferred.map(network_number),
         filter_bridged: policy::filters_bridged(model, network),
+        sockets: network.is_user(),
     }
 }
 
@@ -167,8 +197,16 @@ fn default_routes(model: &Model) -> Vec<Route> {
     routes.collect()
 }
 
+/// What the switch reaches otherwise than by default routes: its networks, its uplinks' links, and static routes.
+pub fn inside(model: &Model) -> Vec<Prefix> {
+    let networks = model.all_networks();
+    let subnets = networks.into_iter().flat_map(|network| &network.subnets).map(|subnet| subnet.prefix());
+    let routes = model.routes().map(|route| route.prefix).filter(|prefix| prefix.prefix_len() > 0);
+    subnets.chain(routes).map(prefix).collect()
+}
+
 /// A prefix as the data plane keeps it.
-pub(super) fn prefix(net: IpNet) -> Prefix {
+pub(crate) fn prefix(net: IpNet) -> Prefix {
     Prefix::new(IpAddr::into(net.network()), net.prefix_len())
 }
 
@@ -262,8 +300,12 @@ mod tests {
         assert_eq!(tell(&model), "Set");
         model.publish("alice", &"8000:80".parse().unwrap()).unwrap();
         assert_eq!(tell(&model), "SetRules", "net1 has no IPv6");
+        model.disconnect("bob", "net1").unwrap();
+        assert_eq!(tell(&model), "SetDns", "a name has gone");
+        model.set_options("net2", &[("dns".to_owned(), "10.0.0.9".to_owned())]).unwrap();
+        assert_eq!(tell(&model), "SetDns");
         model.create_network(&NetworkSpec::named("new"), Id::new([51; 32]), 9, &[]).unwrap();
-        assert!(tell(&model).starts_with("AddNetwork SetInterface SetRules"));
+        assert!(tell(&model).starts_with("AddNetwork SetInterface SetDns SetRules"));
         model.remove_network("new").unwrap();
         assert!(tell(&model).ends_with("SetRules RemoveNetwork"));
     }

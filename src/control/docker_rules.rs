@@ -20,6 +20,10 @@
 //! whatever `icc` says, and is masqueraded, or the answer would not come back this way. Chains and lines
 //! that nothing needs are left out: without published ports and user rules, what is shown is Docker's.
 //!
+//! A port that is published for some sources has its DNAT lines and its ACCEPT once for each of them. Others'
+//! packets are not translated: they are for us, who have no such port, and are refused at once as at any port
+//! that is not published. Two publishes of one inner port thus have sources of their own.
+//!
 //! Old Docker has no rule that lets the answers to a connection back through isolation; a user rule that
 //! allows one would be of no use. So DOCKER-USER lets them pass when it has such a rule.
 
@@ -45,6 +49,8 @@ pub struct Policy {
     pub publishes: Vec<PolicyPublish>,
     /// Links, in order.
     pub links: Vec<PolicyLink>,
+    /// Proxies, in order.
+    pub proxies: Vec<PolicyProxy>,
     /// What stands in DOCKER-USER, in order.
     pub user_rules: Vec<UserRule>,
 }
@@ -85,6 +91,19 @@ pub struct PolicyPublish {
     pub host_ports: (u16, u16),
     /// Ports of the container, first and last; as many.
     pub container_ports: (u16, u16),
+    /// Who may call, all of the address's version; empty: everybody.
+    pub from: Vec<Prefix>,
+}
+
+/// A way into a network for connections that programs of the host make by a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyProxy {
+    /// The uplink that they come in by.
+    pub uplink: NetworkId,
+    /// The far end of the uplink, from which they come.
+    pub from: Addr,
+    /// The network that they go to.
+    pub network: NetworkId,
 }
 
 /// A port that a link opens.
@@ -271,9 +290,10 @@ impl<'a> Builder<'a> {
 
     /// Published and linked ports.
     fn docker(&self) -> Vec<Rule> {
-        let published = self.publishes().map(|publish| {
+        let published = self.publishes().flat_map(|publish| {
             let matches = of_container(publish, to(publish.network));
-            accept(Matches { input: is_not(publish.network), ..matches })
+            let matches = Matches { input: is_not(publish.network), ..matches };
+            per_source(publish, matches).map(accept)
         });
         let closed = || self.routed().map(|(network, _)| network).filter(|network| !network.icc);
         let links = self.policy.links.iter().filter(|link| link.to.version() == self.version);
@@ -281,6 +301,12 @@ impl<'a> Builder<'a> {
         let hairpins = closed().filter(|network| self.publishes_on(network));
         let hairpins =
             hairpins.map(|network| accept(Matches { states: Some(States::DNAT), ..within(network.id) }));
+        let proxies = self.policy.proxies.iter().filter(|proxy| proxy.from.version() == self.version);
+        let proxied = proxies.map(|proxy| {
+            let (input, source) = (is(proxy.uplink), is(host(proxy.from)));
+            accept(Matches { input, source, ..to(proxy.network) })
+        });
+        let published = published.chain(proxied);
         once_each(published.chain(links.flat_map(link_rules)).chain(hairpins))
     }
 
@@ -381,6 +407,13 @@ fn of_container(publish: &PolicyPublish, matches: Matches) -> Matches {
         destination_ports: Some(first..=last),
         ..matches
     }
+}
+
+/// A match for each source that may call a publish.
+fn per_source(publish: &PolicyPublish, matches: Matches) -> impl Iterator<Item = Matches> {
+    let everybody = publish.from.is_empty().then_some(None);
+    let sources = everybody.into_iter().chain(publish.from.iter().copied().map(is));
+    sources.map(move |source| Matches { source, ..matches.clone() })
 }
 
 /// The prefix of an address alone.

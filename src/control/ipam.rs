@@ -7,7 +7,9 @@
 //! several subnets before it commits to any.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -316,19 +318,109 @@ pub fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
-/// The first of Docker's default pools that overlaps nothing in `used`: 172.17.0.0/16 to
-/// 172.31.0.0/16, then 192.168.0.0/20 to 192.168.240.0/20.
-///
-/// Source: `localScopeDefaultNetworks` in moby's libnetwork/ipamutils.
-pub fn automatic_ipv4(used: &[IpNet]) -> Option<IpNet> {
-    let large = (17..=31).map(|second| v4(172, second, 16));
-    let small =
-        (0..16u8).map(|step| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(192, 168, step * 16, 0), 20)));
-    large.chain(small).find(|pool| used.iter().all(|used| !overlap(*pool, *used)))
+/// A prefix that automatic subnets are cut from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// All of it.
+    pub base: IpNet,
+    /// The length of a subnet's prefix.
+    pub size: u8,
 }
 
-/// A unique local /64 (RFC 4193) chosen by a network's id that overlaps nothing in `used`.
-pub fn automatic_ipv6(id: Id, used: &[IpNet]) -> Option<IpNet> {
+/// Docker's default pools: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 to 192.168.240.0/20.
+///
+/// Source: `localScopeDefaultNetworks` in moby's libnetwork/ipamutils.
+fn default_pools() -> impl Iterator<Item = Pool> {
+    let large = (17..=31).map(|second| Pool { base: v4(172, second, 16), size: 16 });
+    large.chain([Pool { base: v4(192, 168, 16), size: 20 }])
+}
+
+impl Pool {
+    /// The first subnet of it that overlaps nothing in `used`.
+    fn first_free(&self, used: &[IpNet]) -> Option<IpNet> {
+        let bits = self.base.max_prefix_len();
+        let in_subnet = u32::from(bits.checked_sub(self.size)?);
+        let last = |net: IpNet| number(net.broadcast());
+        let mut start = number(self.base.network());
+        loop {
+            let address = match self.base {
+                IpNet::V4(_) => Ipv4Addr::from_bits(u32::try_from(start).ok()?).into(),
+                IpNet::V6(_) => Ipv6Addr::from_bits(start).into(),
+            };
+            let subnet = IpNet::new(address, self.size).ok().filter(|subnet| self.base.contains(subnet))?;
+            let Some(taken) =
+                used.iter().filter(|used| overlap(subnet, **used)).map(|used| last(*used)).max()
+            else {
+                return Some(subnet);
+            };
+            // Go on behind what is in the way, which may be larger than a subnet.
+            let behind = taken.max(last(subnet)).checked_add(1)?;
+            start = behind.checked_next_multiple_of(1u128.checked_shl(in_subnet)?)?;
+        }
+    }
+}
+
+impl FromStr for Pool {
+    type Err = Refused;
+
+    /// `base=10.0.0.0/8,size=24`, as Docker's flag has it.
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let (mut base, mut size) = (None, None);
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("base", prefix)) => base = prefix.parse().ok(),
+                Some(("size", length)) => size = length.parse().ok(),
+                _ => {}
+            }
+        }
+        let (Some(base), Some(size)) = (base, size) else {
+            return Err(bad(format!(
+                "address pool '{text}' is not base=CIDR,size=N, as base=10.0.0.0/8,size=24"
+            )));
+        };
+        Self::new(base, size)
+    }
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "base={},size={}", self.base, self.size)
+    }
+}
+
+impl Pool {
+    /// A pool whose subnets have room for a gateway and a container.
+    ///
+    /// # Errors
+    /// `bad_subnet`.
+    pub fn new(base: IpNet, size: u8) -> Result<Self, Refused> {
+        check_prefix(base)?;
+        let (least, most) = (base.prefix_len(), base.max_prefix_len() - 1);
+        if !(least..=most).contains(&size) {
+            return Err(bad(format!(
+                "subnets of address pool {base} cannot have size {size}: it takes {least} to {most} bits"
+            )));
+        }
+        Ok(Self { base, size })
+    }
+}
+
+/// The first subnet of the pools, or where they have none for IPv4 of Docker's, that overlaps nothing in `used`.
+pub fn automatic_ipv4(used: &[IpNet], pools: &[Pool]) -> Option<IpNet> {
+    let mut given = pools.iter().filter(|pool| pool.base.addr().is_ipv4()).peekable();
+    if given.peek().is_some() {
+        return given.find_map(|pool| pool.first_free(used));
+    }
+    default_pools().find_map(|pool| pool.first_free(used))
+}
+
+/// The first subnet of the pools that overlaps nothing in `used`; where they have none for IPv6, a unique
+/// local /64 (RFC 4193) chosen by a network's id.
+pub fn automatic_ipv6(id: Id, used: &[IpNet], pools: &[Pool]) -> Option<IpNet> {
+    let mut given = pools.iter().filter(|pool| pool.base.addr().is_ipv6()).peekable();
+    if given.peek().is_some() {
+        return given.find_map(|pool| pool.first_free(used));
+    }
     id.bytes().as_chunks::<5>().0.iter().find_map(|[a, b, c, d, e]| {
         let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
         let first = Ipv6Addr::new(word(0xfd, *a), word(*b, *c), word(*d, *e), 0, 0, 0, 0, 0);
@@ -487,7 +579,7 @@ mod tests {
     fn automatic_pools_are_dockers_and_skip_what_is_used() {
         let mut used: Vec<IpNet> = vec!["172.18.7.0/24".parse().unwrap()];
         let mut got = Vec::new();
-        while let Some(pool) = automatic_ipv4(&used) {
+        while let Some(pool) = automatic_ipv4(&used, &[]) {
             used.push(pool);
             got.push(pool.to_string());
         }
@@ -495,9 +587,9 @@ mod tests {
         assert_eq!(got[13..16], ["172.31.0.0/16", "192.168.0.0/20", "192.168.16.0/20"]);
         assert_eq!((got.len(), got.last().unwrap().as_str()), (30, "192.168.240.0/20"));
         let id = Id::new(std::array::from_fn(|index| u8::try_from(index).unwrap()));
-        let first = automatic_ipv6(id, &[]).unwrap();
+        let first = automatic_ipv6(id, &[], &[]).unwrap();
         assert_eq!(first.to_string(), "fd00:102:304::/64");
-        assert_eq!(automatic_ipv6(id, &[first]).unwrap().to_string(), "fd05:607:809::/64");
+        assert_eq!(automatic_ipv6(id, &[first], &[]).unwrap().to_string(), "fd05:607:809::/64");
     }
 
     proptest! {
@@ -539,6 +631,42 @@ mod tests {
                     _ => prop_assert_eq!(net.release(address), leased.remove(&address)),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn pools_are_cut_around_what_is_used() {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let table: [(&str, &[&str], Option<&str>); 9] = [
+            ("base=10.0.0.0/8,size=24", &[], Some("10.0.0.0/24")),
+            ("base=10.0.0.0/8,size=24", &["10.0.0.128/25", "10.0.1.0/24"], Some("10.0.2.0/24")),
+            ("base=10.0.0.0/8,size=24", &["10.0.0.0/9"], Some("10.128.0.0/24")),
+            ("base=10.0.0.0/8,size=30", &["10.0.0.0/8"], None),
+            ("base=10.0.0.0/8,size=30", &["0.0.0.0/0"], None),
+            ("base=192.168.0.0/23,size=24", &["192.168.0.0/24", "192.168.1.7/32"], None),
+            ("base=192.168.0.0/24,size=24", &["192.168.1.0/24", "fd00::/8"], Some("192.168.0.0/24")),
+            ("base=fd00::/16,size=64", &["fd00::/32"], Some("fd00:1::/64")),
+            ("base=fd00::/8,size=127", &["::/0"], None),
+        ];
+        for (pool, used, expected) in table {
+            let pool: Pool = pool.parse().unwrap();
+            let found = pool.first_free(&nets(used)).map(|net| net.to_string());
+            assert_eq!(found.as_deref(), expected, "{pool} without {used:?}");
+        }
+        let pools = ["base=fd00::/16,size=64", "base=10.9.0.0/16,size=20"].map(|text| text.parse().unwrap());
+        assert_eq!(automatic_ipv4(&[], &pools).unwrap().to_string(), "10.9.0.0/20");
+        assert_eq!(automatic_ipv6(Id::new([5; 32]), &[], &pools).unwrap().to_string(), "fd00::/64");
+        assert_eq!(automatic_ipv4(&[], &pools[..1]).unwrap().to_string(), "172.17.0.0/16");
+        for bad in [
+            "10.0.0.0/8",
+            "base=10.0.0.0/8",
+            "base=10.0.0.0/8,size=7",
+            "base=10.0.0.0/8,size=32",
+            "base=10.0.0.1/8,size=24",
+            "base=127.0.0.0/8,size=24",
+            "base=x,size=24",
+        ] {
+            assert_eq!(bad.parse::<Pool>().unwrap_err().kind, Kind::BadSubnet, "{bad}");
         }
     }
 }

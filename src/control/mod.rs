@@ -4,11 +4,13 @@
 //! operation changes nothing, so the same requests give the same model on any machine.
 
 pub mod compile;
+pub mod config;
 pub mod docker_rules;
 pub mod error;
 pub mod id;
 pub mod ipam;
 pub mod lab;
+pub mod mistake;
 pub mod model;
 pub mod names;
 pub mod naming;
@@ -17,8 +19,10 @@ pub mod plausible;
 pub mod ports;
 pub mod replay;
 pub mod requests;
+pub mod resolv_conf;
 pub mod runs;
 pub mod show;
+pub mod sources;
 pub mod sysctl;
 
 pub use error::{Kind, Refused};

@@ -1,6 +1,6 @@
 //! Network options: Docker's keys, our short ones, and what each may be.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::naming::{check_interface, check_name};
 use super::ports::PortRange;
@@ -44,6 +44,10 @@ pub struct NetworkOptions {
     pub forward: bool,
     /// Whether the gateway sends router advertisements (RFC 4861 §6.2).
     pub ra: bool,
+    /// Name servers that its gateway asks; none: the daemon's.
+    pub dns: Vec<IpAddr>,
+    /// Whether the host is on it, by an interface of the bridge's name; to `icc` it is as a container is.
+    pub host_port: bool,
 }
 
 impl Default for NetworkOptions {
@@ -68,6 +72,8 @@ impl Default for NetworkOptions {
             mss_clamp: MssClamp::Off,
             forward: true,
             ra: false,
+            dns: Vec::new(),
+            host_port: false,
         }
     }
 }
@@ -81,7 +87,7 @@ struct Key {
     get: fn(&NetworkOptions) -> Option<String>,
 }
 
-const KEYS: [Key; 16] = [
+const KEYS: [Key; 18] = [
     Key {
         full: "com.docker.network.bridge.enable_icc",
         short: "icc",
@@ -218,6 +224,24 @@ const KEYS: [Key; 16] = [
         set: |options, value| fill(&mut options.ra, boolean(value)),
         get: |options| Some(options.ra.to_string()),
     },
+    Key {
+        full: "tapswitch.dns",
+        short: "dns",
+        allowed: "addresses of name servers with ',' between, or nothing",
+        set: |options, value| {
+            let servers =
+                optional(value, |list| list.split(',').map(name_server).collect::<Option<Vec<_>>>());
+            fill(&mut options.dns, servers.map(Option::unwrap_or_default))
+        },
+        get: |options| Some(comma_list(&options.dns)).filter(|servers| !servers.is_empty()),
+    },
+    Key {
+        full: "tapswitch.host_port",
+        short: "host_port",
+        allowed: "true or false",
+        set: |options, value| fill(&mut options.host_port, boolean(value)),
+        get: |options| Some(options.host_port.to_string()),
+    },
 ];
 
 /// Docker's key of [`NetworkOptions::bridge_name`].
@@ -277,6 +301,17 @@ fn boolean(value: &str) -> Option<bool> {
 /// Nothing, or what `read` makes of it; a mistake is neither.
 fn optional<T>(value: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     if value.is_empty() { Some(None) } else { read(value).map(Some) }
+}
+
+/// Addresses as option `dns` takes them.
+pub fn comma_list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// An address where somebody can be asked.
+pub fn name_server(value: &str) -> Option<IpAddr> {
+    let address: IpAddr = value.parse().ok()?;
+    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
 }
 
 /// An address that a station can have.
@@ -348,6 +383,14 @@ mod tests {
             ("mss_clamp", "65495", "65496", "off, pmtu, or 64 to 65495 bytes"),
             ("forward", "false", "2", "true or false"),
             ("ra", "true", "yes", "true or false"),
+            ("host_port", "1", "docker0", "true or false"),
+            (
+                "dns",
+                "10.0.0.1,fd00::1",
+                "10.0.0.1,",
+                "addresses of name servers with ',' between, or nothing",
+            ),
+            ("dns", "", "0.0.0.0", "addresses of name servers with ',' between, or nothing"),
         ];
         for (key, good, wrong, allowed) in table {
             let mut options = NetworkOptions::default();
@@ -365,7 +408,7 @@ mod tests {
         assert_eq!(
             refused.message,
             "option 'color' is not known: the options are icc, bridge_name, mtu, ageing, fdb_limit, fdb_port_limit, flood_limit, masquerade, \
-             masquerade_ports, masquerade_to, masquerade_to6, host_binding, uplink, mss_clamp, forward, ra"
+             masquerade_ports, masquerade_to, masquerade_to6, host_binding, uplink, mss_clamp, forward, ra, dns, host_port"
         );
     }
 }

@@ -106,7 +106,7 @@ impl Plausible {
                 let [high, low] = PORT.to_be_bytes();
                 emit::icmp(&mut frame, &envelope, 0, [kind, 0], [high, low, 0, 1], &[&[0; 56]]);
             }
-            Errand::Udp(port) => emit::udp(&mut frame, &envelope, (PORT, port)),
+            Errand::Udp(port) => emit::udp(&mut frame, &envelope, (PORT, port), &[]),
             Errand::Tcp(port) => emit::tcp(&mut frame, &envelope, syn(port)),
         }
         frame

@@ -7,8 +7,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::sources::same_version;
 use super::{Kind, Refused};
 use crate::wire::ip::protocol;
 
@@ -243,7 +245,7 @@ impl fmt::Display for PublishSpec {
 }
 
 /// Ports of a container that can be reached from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publish {
     /// The outer IPv4 address; `0.0.0.0` is any of ours, none is none.
     pub v4: Option<Ipv4Addr>,
@@ -253,9 +255,16 @@ pub struct Publish {
     pub host: PortRange,
     /// The container's ports, and their protocol.
     pub container: Exposed,
+    /// Who may call; empty: everybody.
+    pub from: Vec<IpNet>,
 }
 
 impl Publish {
+    /// Who may call at an outer address, when not everybody may.
+    pub fn sources(&self, at: IpAddr) -> impl Iterator<Item = IpNet> {
+        self.from.iter().copied().filter(move |source| same_version(at, *source))
+    }
+
     /// Whether a packet from outside could mean either.
     pub fn collides(&self, other: &Self) -> bool {
         let v4 = self.v4.zip(other.v4);
@@ -378,7 +387,7 @@ mod tests {
                 Some(IpAddr::V4(address)) => (Some(address), None),
                 Some(IpAddr::V6(address)) => (None, Some(address)),
             };
-            Publish { v4, v6, host: spec.host.unwrap(), container: spec.container }
+            Publish { v4, v6, host: spec.host.unwrap(), container: spec.container, from: Vec::new() }
         };
         let table = [
             ("80:80", "80:90", true),

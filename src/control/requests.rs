@@ -42,7 +42,8 @@ pub enum Request {
     Status,
     /// End yourself and every container.
     Shutdown,
-    /// Create a network. Answer: its id.
+    /// Create a network. Answer: its id. Descriptors, with option `host_port`: a TAP that was made on the
+    /// host and is down, and a `NETLINK_ROUTE` socket there.
     NetworkCreate {
         /// What it should be.
         spec: NetworkSpec,
@@ -54,7 +55,7 @@ pub enum Request {
     },
     /// Remove every network that nobody is on. Answer: their names.
     NetworkPrune,
-    /// Change options of a network.
+    /// Change options of a network. Descriptors as with [`Request::NetworkCreate`].
     NetworkSet {
         /// Name or id.
         name: String,
@@ -253,6 +254,12 @@ pub struct Status {
     pub captures: usize,
     /// The control socket.
     pub socket: PathBuf,
+    /// What confines the daemon, in words.
+    pub confinement: String,
+    /// File descriptors that it may have at once.
+    pub descriptor_limit: u64,
+    /// How often it had too few of them for what somebody wanted.
+    pub descriptor_shortages: u64,
 }
 
 /// Answer to [`Request::ContainerCreate`].
@@ -324,6 +331,8 @@ pub struct Joined {
     pub addresses: Vec<IpNet>,
     /// The names that reach it, for those who cannot be given an /etc/hosts.
     pub hosts: Vec<(String, IpAddr)>,
+    /// Whom it asks about names, for those who cannot be given an /etc/resolv.conf.
+    pub name_servers: Vec<IpAddr>,
 }
 
 /// A reply, as it crosses the socket.

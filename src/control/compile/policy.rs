@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::{network_number, prefix};
-use crate::control::docker_rules::{Party, Policy, PolicyLink, PolicyNetwork, PolicyPublish, UserRule};
+use crate::control::docker_rules::{
+    Party, Policy, PolicyLink, PolicyNetwork, PolicyProxy, PolicyPublish, UserRule,
+};
 use crate::control::ipam::overlap;
 use crate::control::model::{Container, Model, Network, Rule, Side};
 use crate::control::ports::Publish;
@@ -20,6 +22,7 @@ pub fn policy(model: &Model) -> Policy {
         masquerade: model.firewall.ip_masq,
         networks: networks.into_iter().map(network).collect(),
         publishes: containers.iter().flat_map(|container| publishes(model, container)).collect(),
+        proxies: proxies(model),
         links: containers.iter().flat_map(|container| links(model, container)).collect(),
         user_rules: model.rules().iter().filter_map(|rule| user_rule(model, rule)).collect(),
     }
@@ -47,6 +50,11 @@ fn publishes(model: &Model, container: &Container) -> Vec<PolicyPublish> {
     let at = |publish: &Publish, outer: IpAddr| {
         let (network, _, address) = ends.iter().flatten().find(|(.., it)| it.is_ipv4() == outer.is_ipv4())?;
         let (host, inner) = (publish.host, publish.container.ports);
+        let from: Vec<Prefix> = publish.sources(outer).map(prefix).collect();
+        // No source of this version is nobody, not everybody.
+        if from.is_empty() && !publish.from.is_empty() {
+            return None;
+        }
         Some(PolicyPublish {
             network: network_number(network),
             address: Addr::from(*address),
@@ -54,11 +62,26 @@ fn publishes(model: &Model, container: &Container) -> Vec<PolicyPublish> {
             host: (!outer.is_unspecified()).then(|| Addr::from(outer)),
             host_ports: (host.first(), host.last()),
             container_ports: (inner.first(), inner.last()),
+            from,
         })
     };
     let of =
         |publish| Publish::addresses(publish).filter_map(move |outer| at(publish, outer)).collect::<Vec<_>>();
     container.publishes.iter().flat_map(of).collect()
+}
+
+/// The ways into networks that have proxies.
+fn proxies(model: &Model) -> Vec<PolicyProxy> {
+    let networks: Vec<&Network> = model.proxied.iter().filter_map(|id| model.network(*id)).collect();
+    let uplinks = model.uplinks().into_iter().filter(|uplink| uplink.is_user());
+    let ways = uplinks.flat_map(|uplink| {
+        let far_ends = uplink.uplink.iter().flat_map(|uplink| &uplink.gateways);
+        far_ends.map(move |far_end| (network_number(uplink), Addr::from(*far_end)))
+    });
+    let into = |(uplink, from)| {
+        networks.iter().map(move |network| PolicyProxy { uplink, from, network: network_number(network) })
+    };
+    ways.flat_map(into).collect()
 }
 
 /// The ports that a container's links open, on each network that it shares with the other.

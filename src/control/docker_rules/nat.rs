@@ -2,7 +2,7 @@
 
 use super::{
     Builder, ChainPolicy, HAIRPIN, NAT_DOCKER, PolicyNetwork, PolicyPublish, back, built_in, chain, from,
-    host, is, is_not, jump, of_container, once_each, to,
+    host, is, is_not, jump, of_container, once_each, per_source, to,
 };
 use crate::dataplane::rules::{Is, Matches, Rule, States, Table, Target};
 use crate::wire::ip::{Addr, Prefix, Version};
@@ -15,7 +15,7 @@ impl Builder<'_> {
             Version::V6 => Prefix::new(Addr::from_bits(1), 128),
         };
         let elsewhere = Some(Is { value: loopback, not: true });
-        let hairpin = once_each(self.publishes().map(|publish| self.dnat(publish, Matches::default())));
+        let hairpin = once_each(self.publishes().flat_map(|publish| dnat(publish, Matches::default())));
         let mut prerouting = vec![jump(local.clone(), NAT_DOCKER)];
         if !hairpin.is_empty() {
             prerouting.push(jump(local.clone(), HAIRPIN));
@@ -38,22 +38,10 @@ impl Builder<'_> {
     fn nat_docker(&self) -> Vec<Rule> {
         let own = self.routed().filter(|(network, _)| !network.internal);
         let own = own.map(|(network, _)| back(from(network.id)));
-        let outside = |publish: &PolicyPublish| {
-            self.dnat(publish, Matches { input: is_not(publish.network), ..Matches::default() })
-        };
-        own.chain(once_each(self.publishes().map(outside))).collect()
-    }
-
-    /// Sends a published port's packets to the container.
-    fn dnat(&self, publish: &PolicyPublish, matches: Matches) -> Rule {
-        let (first, last) = publish.host_ports;
-        let matches = Matches {
-            destination: publish.host.and_then(|address| is(host(address))),
-            protocol: Some(publish.protocol),
-            destination_ports: Some(first..=last),
-            ..matches
-        };
-        Rule { matches, target: Target::Dnat { to: publish.address, port: Some(publish.container_ports.0) } }
+        let published = once_each(self.publishes().flat_map(|publish| {
+            dnat(publish, Matches { input: is_not(publish.network), ..Matches::default() })
+        }));
+        own.chain(published).collect()
     }
 
     fn postrouting(&self) -> Vec<Rule> {
@@ -87,6 +75,19 @@ impl Builder<'_> {
         let target = chosen.map_or(Target::Masquerade { ports }, |to| Target::Snat { to: *to, ports });
         Some(Rule { matches, target })
     }
+}
+
+/// Sends a published port's packets to the container, if they are from who may call.
+fn dnat(publish: &PolicyPublish, matches: Matches) -> impl Iterator<Item = Rule> {
+    let (first, last) = publish.host_ports;
+    let matches = Matches {
+        destination: publish.host.and_then(|address| is(host(address))),
+        protocol: Some(publish.protocol),
+        destination_ports: Some(first..=last),
+        ..matches
+    };
+    let target = Target::Dnat { to: publish.address, port: Some(publish.container_ports.0) };
+    per_source(publish, matches).map(move |matches| Rule { matches, target: target.clone() })
 }
 
 const fn masquerade(matches: Matches) -> Rule {

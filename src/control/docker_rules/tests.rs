@@ -48,7 +48,15 @@ fn network(id: NetworkId) -> PolicyNetwork {
 fn publish(version: Version, network: NetworkId, host_ports: (u16, u16)) -> PolicyPublish {
     let container_ports = (80, 80 + host_ports.1 - host_ports.0);
     let address = at(version, network, 2);
-    PolicyPublish { network, address, protocol: protocol::TCP, host: None, host_ports, container_ports }
+    PolicyPublish {
+        network,
+        address,
+        protocol: protocol::TCP,
+        host: None,
+        host_ports,
+        container_ports,
+        from: Vec::new(),
+    }
 }
 
 fn policy() -> Policy {
@@ -236,6 +244,57 @@ fn a_host_address_is_the_only_one_published_at() {
                 assert_eq!(world.connect(network, source, address, 8000).unwrap().to, to);
             }
         }
+    });
+}
+
+/// 8000 and 8001 lead to port 80 of a container, 8000 for some only.
+fn restricted(v: Version, target: NetworkId, from: Vec<Prefix>) -> World {
+    let publish = |port| PolicyPublish { container_ports: (80, 80), ..publish(v, target, (port, port)) };
+    let publishes = vec![PolicyPublish { from, ..publish(8000) }, publish(8001)];
+    World::new(v, &Policy { publishes, ..policy() })
+}
+
+#[test]
+fn a_port_published_for_some_is_not_there_for_others() {
+    both(|v| {
+        for target in [NET1, CLOSED] {
+            // One outside, one beside the target, one on another network.
+            let listed = [(UPLINK, at(v, UPLINK, 7)), (target, at(v, target, 3)), (NET2, at(v, NET2, 3))];
+            let from = listed.map(|(_, address)| Prefix::new(address, 128)).to_vec();
+            let world = restricted(v, target, from);
+            for own in [at(v, UPLINK, 1), at(v, target, 1)] {
+                for (network, source) in listed {
+                    let arrival = world.connect(network, source, own, 8000).unwrap();
+                    assert_eq!((arrival.to, arrival.port), (at(v, target, 2), 80), "{source}");
+                }
+                for (network, host) in [(UPLINK, 8), (target, 4), (target, 2), (NET2, 4)] {
+                    let source = at(v, network, host);
+                    // For us, who refuse it as any port where nobody is.
+                    let arrival = world.connect(network, source, own, 8000).unwrap();
+                    assert_eq!(arrival, Arrival { to: own, port: 8000, source: None }, "{source}");
+                    let open = world.connect(network, source, own, 8001).unwrap();
+                    assert_eq!(open.to, at(v, target, 2), "the other publish is for everybody");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_prefix_may_call_and_who_goes_past_the_published_port_may_not() {
+    both(|v| {
+        let from = vec![Prefix::new(at(v, UPLINK, 0), if v == Version::V4 { 29 } else { 125 })];
+        let publishes = vec![PolicyPublish { from, ..publish(v, NET1, (8000, 8000)) }];
+        let world = World::new(v, &Policy { publishes, ..policy() });
+        let inside = at(v, NET1, 2);
+        for (host, listed) in [(6, true), (7, true), (8, false), (9, false)] {
+            let source = at(v, UPLINK, host);
+            let by_the_port = world.connect(UPLINK, source, at(v, UPLINK, 1), 8000).unwrap();
+            assert_eq!(by_the_port.to == inside, listed, "{source}");
+            let directly = world.connect(UPLINK, source, inside, 80);
+            assert_eq!(directly.is_ok(), listed, "{source} {directly:?}");
+        }
+        assert_eq!(world.connect(UPLINK, at(v, UPLINK, 8), inside, 80), NOBODY);
     });
 }
 

@@ -5,18 +5,15 @@
 //! tell (a network's name, overlapping subnets, a full pool) is found by building the lab in a
 //! model of its own, which therefore can never drift from what the daemon accepts.
 
-mod mistake;
 mod order;
 mod read;
 mod router;
 
 use ipnet::IpNet;
 
+use super::mistake::{BadFile, Mistake, Span};
 use super::model::{ContainerSpec, NetworkSpec, RouteSpec, RuleSpec, UplinkSpec};
 use super::{Id, Kind, Model, Refused};
-use mistake::Span;
-
-pub use mistake::{BadLab, Mistake};
 
 /// The built-in demo lab, as a file.
 pub const DEMO: &str = include_str!("../../../labs/demo.toml");
@@ -42,8 +39,8 @@ impl Lab {
     /// Reads a lab. `path` stands in messages.
     ///
     /// # Errors
-    /// [`BadLab`] with every mistake that was found.
-    pub fn parse(name: &str, path: &str, text: &str) -> Result<Self, BadLab> {
+    /// [`BadFile`] with every mistake that was found.
+    pub fn parse(name: &str, path: &str, text: &str) -> Result<Self, BadFile> {
         let (mut draft, mut mistakes) = read::read(name, text);
         let rings = order::by_links(&mut draft.containers);
         // What a ring breaks is told once.
@@ -54,7 +51,7 @@ impl Lab {
             return Ok(draft.into_lab(name));
         }
         mistakes.sort_by_key(|mistake| mistake.span.start);
-        Err(BadLab { path: path.to_owned(), text: text.to_owned(), mistakes })
+        Err(BadFile { path: path.to_owned(), text: text.to_owned(), mistakes })
     }
 
     /// The subnets that the file gives: automatic subnets of its other networks stay clear of them.

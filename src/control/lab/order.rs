@@ -1,7 +1,7 @@
 //! Containers come up in the file's order, but those that others link to before these.
 
 use super::DraftContainer;
-use super::mistake::{Mistake, Span};
+use crate::control::mistake::{Mistake, Span};
 
 /// Puts containers into an order in which each finds those that it links to. Where links run in a ring
 /// there is none: each link to a container that has no place is a mistake, and those stay as they were.

@@ -7,18 +7,29 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::mistake::{Mistake, Span};
 use super::{Draft, DraftContainer, DraftNetwork};
 use crate::control::ipam::{Subnet, SubnetSpec};
+use crate::control::mistake::{Mistake, Span};
 use crate::control::model::{ContainerSpec, DEFAULT_NETWORK, EndpointSpec, LinkSpec, NetworkSpec};
 use crate::control::naming::{check_hostname, nearest};
-use crate::control::options::NetworkOptions;
+use crate::control::options::{NetworkOptions, comma_list, name_server};
 use crate::control::ports::PublishSpec;
+use crate::control::sources::source;
 
 const TOP: [&str; 5] = ["network", "container", "uplink", "route", "rule"];
-const NETWORK: [&str; 9] =
-    ["driver", "subnet", "gateway", "ip_range", "aux_address", "ipv6", "internal", "options", "labels"];
-const CONTAINER: [&str; 11] = [
+const NETWORK: [&str; 10] = [
+    "driver",
+    "subnet",
+    "gateway",
+    "ip_range",
+    "aux_address",
+    "ipv6",
+    "internal",
+    "options",
+    "labels",
+    "dns",
+];
+const CONTAINER: [&str; 13] = [
     "networks",
     "command",
     "env",
@@ -28,13 +39,15 @@ const CONTAINER: [&str; 11] = [
     "aliases",
     "extra_hosts",
     "publish",
+    "publish_from",
     "expose",
     "links",
+    "dns",
 ];
 const ENDPOINT: [&str; 6] = ["name", "ip", "mac", "alias", "aliases", "ifname"];
 
 /// Keys that other versions have: who uses them shall not hunt for a slip of the pen.
-const OTHER_VERSIONS: [&str; 3] = ["dns", "impair", "check"];
+const OTHER_VERSIONS: [&str; 2] = ["impair", "check"];
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -102,7 +115,11 @@ impl Reader<'_> {
                 "aux_address" => parts.aux = self.addresses(value, &what),
                 "ipv6" => spec.ipv6 = self.boolean(value, &what),
                 "internal" => spec.internal = self.boolean(value, &what),
-                "options" => spec.options = self.options(value, &what),
+                "options" => spec.options.extend(self.options(value, &what)),
+                "dns" => {
+                    let servers = comma_list(&self.name_servers(value, &what));
+                    spec.options.push(("dns".to_owned(), servers));
+                }
                 "labels" => {
                     spec.labels =
                         self.pairs(value, &what).into_iter().map(|(key, _, text)| (key, text)).collect()
@@ -140,8 +157,10 @@ impl Reader<'_> {
                 "publish" => {
                     publish = self.parsed_list(value, &what, "what is to be published, such as 8000:80");
                 }
+                "publish_from" => spec.publish_from = self.sources(value, &what),
                 "expose" => spec.expose = self.values(value, &what, "a port such as 80 or 53/udp"),
                 "links" => links = self.parsed_list(value, &what, "a container, such as db or db:database"),
+                "dns" => spec.dns = self.name_servers(value, &what),
                 "hostname" => spec.hostname = self.hostnames(value, &what).pop(),
                 "aliases" => aliases = self.hostnames(value, &what),
                 "extra_hosts" => {
@@ -264,6 +283,40 @@ impl Reader<'_> {
         (self.mistakes.len() == before).then_some((place, spec))
     }
 
+    fn name_servers(&mut self, value: &Value<'_>, what: &str) -> Vec<IpAddr> {
+        let wanted = "the address of a name server, such as 10.0.0.53";
+        let mut servers = Vec::new();
+        for (place, text) in self.texts(value, what, wanted) {
+            match name_server(&text) {
+                Some(server) => servers.push(server),
+                None => {
+                    let message = format!("{what} cannot be '{text}': it takes {wanted}");
+                    self.mistakes.push(Mistake::new(place, message));
+                }
+            }
+        }
+        servers
+    }
+
+    /// Who may call. An empty list would say that nobody may, and mean that everybody may.
+    fn sources(&mut self, value: &Value<'_>, what: &str) -> Vec<IpNet> {
+        let texts = self.texts(value, what, "a prefix such as 192.0.2.0/24");
+        if value.get_ref().as_array().is_some_and(|items| items.is_empty()) {
+            let message = format!("{what} names nobody: name who may call, or leave it out");
+            self.mistakes.push(Mistake::new(value.span(), message));
+        }
+        let mut sources = Vec::new();
+        for (place, text) in texts {
+            match source(&text) {
+                Ok(net) => sources.push(net),
+                Err(refused) => {
+                    self.mistakes.push(Mistake::new(place, format!("{what}: {}", refused.message)));
+                }
+            }
+        }
+        sources
+    }
+
     /// A list is the words of the command; a text goes to the shell, as in a Dockerfile.
     fn command(&mut self, value: &Value<'_>, what: &str) -> Vec<String> {
         if let Some(line) = value.get_ref().as_str() {
@@ -355,7 +408,7 @@ impl Reader<'_> {
         text
     }
 
-    fn boolean(&mut self, value: &Value<'_>, what: &str) -> bool {
+    pub(super) fn boolean(&mut self, value: &Value<'_>, what: &str) -> bool {
         let boolean = value.get_ref().as_bool();
         if boolean.is_none() {
             self.wrong_type(value, what, "true or false");

@@ -4,14 +4,14 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::mistake::{Mistake, Span};
 use super::read::{Reader, Value, entries};
 use super::{Draft, DraftUplink};
 use crate::control::docker_rules::Action;
-use crate::control::model::{FarEnd, RouteSpec, RuleSpec, UplinkSpec};
+use crate::control::mistake::{Mistake, Span};
+use crate::control::model::{FarEnd, RouteSpec, RuleSpec, UplinkSpec, UserOptions};
 use crate::control::ports::PortRange;
 
-const UPLINK: [&str; 7] = ["container", "tap", "interface", "ip", "gateway", "mac", "mtu"];
+const UPLINK: [&str; 8] = ["container", "tap", "interface", "user", "ip", "gateway", "mac", "mtu"];
 const ROUTE: [&str; 3] = ["prefix", "via", "dev"];
 const RULE: [&str; 6] = ["action", "from", "to", "proto", "dport", "state"];
 
@@ -33,6 +33,10 @@ impl Reader<'_> {
             match key {
                 "container" => far_ends.extend(self.word(value, &what).map(FarEnd::Container)),
                 "tap" => far_ends.extend(self.word(value, &what).map(FarEnd::Tap)),
+                "user" => {
+                    let wanted = self.boolean(value, &what);
+                    far_ends.extend(wanted.then(|| FarEnd::User(UserOptions::default())));
+                }
                 "interface" => far_ends.extend(self.word(value, &what).map(FarEnd::Packet)),
                 "ip" => spec.addresses = self.values(value, &what, "an address such as 198.51.100.1/24"),
                 "gateway" => spec.gateways = self.values(value, &what, "an address such as 198.51.100.2"),
@@ -44,10 +48,14 @@ impl Reader<'_> {
             }
         }
         match <[FarEnd; 1]>::try_from(far_ends) {
-            Ok([far_end]) => spec.far_end = far_end,
+            Ok([far_end]) => {
+                spec.far_end = far_end;
+                spec = spec.or_defaults();
+            }
             Err(_) if self.mistakes.len() == before => {
-                let message =
-                    format!("uplink '{name}' leads to one of: a container, a tap, an interface; say which");
+                let message = format!(
+                    "uplink '{name}' leads to one of: a container, a tap, an interface, the user's sockets; say which"
+                );
                 self.mistakes.push(Mistake::new(place.clone(), message));
             }
             Err(_) => {}

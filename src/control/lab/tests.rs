@@ -1,6 +1,6 @@
 use super::*;
 
-fn parse(text: &str) -> Result<Lab, BadLab> {
+fn parse(text: &str) -> Result<Lab, BadFile> {
     Lab::parse("test", "test.toml", text)
 }
 
@@ -81,6 +81,14 @@ command = ["sleep", "1 h"]
 }
 
 #[test]
+fn name_servers_are_read() {
+    let text = "[network.n]\ndns = [\"10.0.0.53\", \"fd00::53\"]\n[container.c]\nnetworks = [\"n\"]\ndns = \"10.0.1.53\"";
+    let lab = parse(text).unwrap();
+    assert_eq!(lab.networks[0].options, [("dns".to_owned(), "10.0.0.53,fd00::53".to_owned())]);
+    assert_eq!(lab.containers[0].dns, ["10.0.1.53".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+#[test]
 fn each_mistake_stands_at_its_place() {
     let table = [
         ("[network.n]\nsubnet = 5", "2:10: 'subnet' of network 'n' must be a subnet such as 172.19.0.0/16"),
@@ -91,6 +99,14 @@ fn each_mistake_stands_at_its_place() {
         (
             "[network.n]\nsubnet = [\"10.0.0.1/8\"]",
             "2:11: subnet 10.0.0.1/8 has host bits set: write 10.0.0.0/8",
+        ),
+        (
+            "[network.n]\ndns = [\"10.0.0.53\", \"dns.example\"]",
+            "2:21: 'dns' of network 'n' cannot be 'dns.example': it takes the address of a name server, such as 10.0.0.53",
+        ),
+        (
+            "[container.c]\ndns = 53",
+            "2:7: 'dns' of container 'c' must be the address of a name server, such as",
         ),
         ("[network.n]\nsubnets = []", "2:1: key 'subnets' of a network is not known in this version"),
         (
@@ -121,6 +137,18 @@ fn each_mistake_stands_at_its_place() {
         (
             "[container.c]\npublish = [\"80:x\"]",
             "2:12: 'publish' of container 'c' cannot be '80:x': it takes what is to be published, such as 8000:80",
+        ),
+        (
+            "[container.c]\npublish_from = [\"192.0.2.7/24\"]",
+            "2:17: 'publish_from' of container 'c': source 192.0.2.7/24 has host bits set: write 192.0.2.0/24",
+        ),
+        (
+            "[container.c]\npublish_from = []",
+            "2:16: 'publish_from' of container 'c' names nobody: name who may call, or leave it out",
+        ),
+        (
+            "[container.c]\npublish_from = [\"fd00::/8\"]\npublish = [\"127.0.0.1:80:80\"]",
+            "3:12: container 'c' cannot publish 127.0.0.1:80:80/tcp for fd00::/8: 127.0.0.1 is IPv4",
         ),
         (
             "[container.c]\npublish = [\"80:80\", \"80:81\"]",
@@ -300,17 +328,17 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_value_is_too_strange(value in "(5|true|\"x\"|\\[\\]|\\[5\\]|\\{\\}|\\{a=1\\}|1979-05-27|1.5)", at in 0usize..32) {
+    fn no_value_is_too_strange(value in "(5|true|\"x\"|\\[\\]|\\[5\\]|\\{\\}|\\{a=1\\}|1979-05-27|1.5)", at in 0usize..33) {
         let keys = ["driver", "subnet", "gateway", "ip_range", "aux_address", "ipv6", "internal", "options", "labels"];
         let others = [
             "networks", "command", "env", "forward", "sysctls", "hostname", "aliases", "extra_hosts", "publish",
-            "expose", "links",
+            "publish_from", "expose", "links",
         ];
         let router = ["uplink.n]\nip", "uplink.n]\nmtu", "[route]]\nprefix", "[rule]]\naction", "[rule]]\ndport"];
         let text = match at {
             0..9 => format!("[network.n]\n{} = {value}\n", keys[at]),
-            9..20 => format!("[container.n]\n{} = {value}\n", others[at - 9]),
-            20..25 => format!("[{} = {value}\n", router[at - 20]),
+            9..21 => format!("[container.n]\n{} = {value}\n", others[at - 9]),
+            21..26 => format!("[{} = {value}\n", router[at - 21]),
             _ => format!("[container.n]\nnetworks = [{{ name = {value}, ip = {value}, alias = {value} }}]\n"),
         };
         if let Err(bad) = parse(&text) {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, EndpointSpec, Link, LinkSpec, Model};
@@ -21,6 +22,16 @@ pub enum ContainerKind {
     /// None: it stands for what is behind an uplink's port.
     #[serde(skip)]
     Uplink,
+    /// None: it stands for the host on a network with option `host_port`.
+    #[serde(skip)]
+    Host,
+}
+
+impl ContainerKind {
+    /// Whether it is a container to people, not only the owner of a port.
+    pub const fn is_listed(self) -> bool {
+        matches!(self, Self::Run | Self::Plugged)
+    }
 }
 
 /// The life of a container.
@@ -62,10 +73,16 @@ pub struct ContainerSpec {
     pub lab: Option<String>,
     /// More lines for its /etc/hosts.
     pub extra_hosts: Vec<(String, IpAddr)>,
+    /// Name servers of its own; none: those of its networks.
+    pub dns: Vec<IpAddr>,
     /// Networks to join, in order of its interfaces.
     pub networks: Vec<EndpointSpec>,
     /// Ports to be reached from outside.
     pub publish: Vec<PublishSpec>,
+    /// Who may call what it publishes; empty: everybody.
+    pub publish_from: Vec<IpNet>,
+    /// More ports to be reached from outside, each by sources of its own.
+    pub restricted: Vec<(PublishSpec, Vec<IpNet>)>,
     /// Publish every exposed port, too.
     pub publish_all: bool,
     /// Ports that it is meant to be used by.
@@ -101,10 +118,14 @@ pub struct Container {
     pub changed_ns: u64,
     /// More lines for its /etc/hosts.
     pub extra_hosts: Vec<(String, IpAddr)>,
+    /// Name servers of its own; none: those of its networks.
+    pub dns: Vec<IpAddr>,
     /// Where it is connected, in order of connecting.
     pub endpoints: Vec<Endpoint>,
     /// Ports that can be reached from outside, while it lives.
     pub publishes: Vec<Publish>,
+    /// Who may call what it publishes without saying who; empty: everybody.
+    pub publish_from: Vec<IpNet>,
     /// Ports that it is meant to be used by, beside those published.
     pub exposed: Vec<Exposed>,
     /// Containers whose ports it may use.
@@ -240,6 +261,9 @@ impl Model {
                 ContainerKind::Run => format!("'tapswitch stop {name}' first"),
                 ContainerKind::Plugged => format!("'tapswitch unplug {name}' instead"),
                 ContainerKind::Uplink => format!("'tapswitch uplink rm {name}' instead"),
+                ContainerKind::Host => {
+                    "'tapswitch network set NETWORK -o host_port=false' instead".to_owned()
+                }
             };
             return Err(Refused::new(Kind::BadState, format!("container '{name}' is running: {mend}")));
         }
@@ -263,8 +287,7 @@ impl Model {
         for wish in &spec.networks {
             endpoints.push(self.plan_endpoint(&name, id, &endpoints, wish)?);
         }
-        let all = spec.publish_all.then_some(spec.expose.as_slice());
-        let publishes = self.plan_publishes(&name, &endpoints, &spec.publish, all)?;
+        let publishes = self.plan_publishes(&name, &endpoints, spec)?;
         let links = self.plan_links(&name, id, &endpoints, &spec.links)?;
         Ok(Container {
             id,
@@ -279,8 +302,10 @@ impl Model {
             created_ns: now_ns,
             changed_ns: now_ns,
             extra_hosts: spec.extra_hosts.clone(),
+            dns: spec.dns.clone(),
             endpoints,
             publishes,
+            publish_from: spec.publish_from.clone(),
             exposed: spec.expose.clone(),
             links,
         })
@@ -298,6 +323,9 @@ impl Model {
         same.map_or(Ok(()), |same| {
             let (what, mend) = match same.kind {
                 ContainerKind::Uplink => ("uplink", format!("'tapswitch uplink rm {name}'")),
+                ContainerKind::Host => {
+                    ("host port", "'tapswitch network set NETWORK -o host_port=false'".to_owned())
+                }
                 ContainerKind::Run | ContainerKind::Plugged => {
                     ("container", format!("'tapswitch rm {name}'"))
                 }

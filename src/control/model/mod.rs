@@ -7,10 +7,12 @@
 //! plane indexes its tables.
 //!
 //! An uplink is a network, too, whose one port leads outside; it is listed apart, and containers do
-//! not join it. Its port is the endpoint of a container of its own, which is listed nowhere else.
+//! not join it. Its port is the endpoint of a container of its own, which is listed nowhere else; so is
+//! the host's port on a network of containers.
 
 mod container;
 mod endpoint;
+mod host_port;
 mod link;
 mod network;
 mod publish;
@@ -18,11 +20,15 @@ mod route;
 mod rule;
 mod uplink;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::config::DaemonConfig;
+use super::ipam::Pool;
 use super::naming::nearest;
+use super::ports::Protocol;
+use super::resolv_conf::Resolvers;
 use super::runs::Runs;
 use super::{Id, Kind, Refused};
 use crate::dataplane::Settings;
@@ -34,7 +40,7 @@ pub use network::{Driver, Network, NetworkSpec};
 pub use publish::FREE_PORTS;
 pub use route::{RouteSpec, StaticRoute};
 pub use rule::{Rule, RuleSpec, Side};
-pub use uplink::{FarEnd, Uplink, UplinkChange, UplinkSpec};
+pub use uplink::{DEFAULT_UPLINK, FarEnd, PRIVATE, Uplink, UplinkChange, UplinkSpec, UserOptions};
 
 /// The network that always exists.
 pub const DEFAULT_NETWORK: &str = "bridge";
@@ -52,8 +58,16 @@ pub struct Model {
     routes: BTreeMap<IpNet, StaticRoute>,
     /// What `sysctl` sets.
     pub settings: Settings,
+    /// Ports that others on the host have: who leaves the choice to us is given none of them.
+    pub taken: BTreeSet<(Protocol, u16)>,
+    /// Networks into which there are proxies.
+    pub proxied: BTreeSet<Id>,
     /// What the daemon was told of rules when it started.
     pub firewall: Firewall,
+    /// Who is asked about names outside.
+    pub resolvers: Resolvers,
+    /// What automatic subnets are cut from; none: Docker's default pools.
+    pools: Vec<Pool>,
 }
 
 /// Which rules there are of themselves.
@@ -78,6 +92,21 @@ impl Model {
     /// # Errors
     /// `pools_exhausted`.
     pub fn new(bridge: Id, now_ns: u64, host: &[IpNet]) -> Result<Self, Refused> {
+        Self::configured(&DaemonConfig::default(), bridge, now_ns, host)
+    }
+
+    /// The same, as a daemon is told to have it.
+    ///
+    /// # Errors
+    /// `pools_exhausted`, `bad_subnet`, `bad_option`.
+    pub fn configured(
+        config: &DaemonConfig,
+        bridge: Id,
+        now_ns: u64,
+        host: &[IpNet],
+    ) -> Result<Self, Refused> {
+        let forward = config.ip_forward.unwrap_or(true);
+        let settings = Settings { forward_v4: forward, forward_v6: forward, ..Settings::default() };
         let mut model = Self {
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
@@ -85,11 +114,14 @@ impl Model {
             port_numbers: Runs::default(),
             rules: Vec::new(),
             routes: BTreeMap::new(),
-            settings: Settings::default(),
-            firewall: Firewall::default(),
+            settings,
+            taken: BTreeSet::new(),
+            proxied: BTreeSet::new(),
+            firewall: config.firewall(),
+            resolvers: Resolvers { given: config.resolv_conf(), ..Resolvers::default() },
+            pools: config.default_address_pools.clone().unwrap_or_default(),
         };
-        let spec = NetworkSpec::named(DEFAULT_NETWORK);
-        let mut network = model.plan_network(&spec, bridge, now_ns, host)?;
+        let mut network = model.plan_network(&config.default_network(), bridge, now_ns, host)?;
         network.options.bridge_name = Some("docker0".to_owned());
         model.commit_network(network);
         Ok(model)
@@ -104,7 +136,9 @@ impl Model {
     pub fn uplinks(&self) -> Vec<&Network> {
         let mut uplinks: Vec<&Network> =
             self.networks.values().filter(|network| network.uplink.is_some()).collect();
-        uplinks.sort_by(|one, other| (one.created_ns, &one.name).cmp(&(other.created_ns, &other.name)));
+        // Who gives an uplink of its own wants it to be used: sockets come after interfaces.
+        let key = |uplink: &Network| (uplink.is_user(), uplink.created_ns, uplink.name.clone());
+        uplinks.sort_by_cached_key(|uplink| key(uplink));
         uplinks
     }
 
@@ -118,7 +152,7 @@ impl Model {
     /// All containers, in the order they were created.
     pub fn containers(&self) -> Vec<&Container> {
         let mut containers: Vec<&Container> =
-            self.containers.values().filter(|container| container.kind != ContainerKind::Uplink).collect();
+            self.containers.values().filter(|container| container.kind.is_listed()).collect();
         containers.sort_by(|one, other| (one.created_ns, &one.name).cmp(&(other.created_ns, &other.name)));
         containers
     }
@@ -128,7 +162,7 @@ impl Model {
         self.networks.get(&id)
     }
 
-    /// The container with this id; of an uplink's id, the one that has its port.
+    /// The container with this id; of a network's or uplink's id, the one that has its port to the outside.
     pub fn container(&self, id: Id) -> Option<&Container> {
         self.containers.get(&id)
     }
@@ -181,8 +215,7 @@ impl Model {
     /// # Errors
     /// `unknown_container`, `ambiguous`.
     pub fn find_container(&self, word: &str) -> Result<&Container, Refused> {
-        let containers =
-            self.containers.iter().filter(|(_, container)| container.kind != ContainerKind::Uplink);
+        let containers = self.containers.iter().filter(|(_, container)| container.kind.is_listed());
         find(containers, word).map_err(|lost| lost.refuse("container", word, Kind::UnknownContainer))
     }
 
@@ -200,8 +233,9 @@ impl Model {
             None => (word, None),
         };
         let uplink = self.find_uplink(name).ok().and_then(|uplink| self.containers.get(&uplink.id));
-        let container = match uplink {
-            Some(uplink) => uplink,
+        let host = self.containers.values().find(|it| it.kind == ContainerKind::Host && it.name == name);
+        let container = match uplink.or(host) {
+            Some(unlisted) => unlisted,
             None => self.find_container(name)?,
         };
         let has = container.endpoints.iter().map(|endpoint| endpoint.ifname.as_str()).collect::<Vec<_>>();

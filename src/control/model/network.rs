@@ -165,8 +165,7 @@ impl Model {
                 ),
             ));
         }
-        let users: Vec<&str> =
-            self.endpoints(id).iter().map(|(container, _)| container.name.as_str()).collect();
+        let users: Vec<&str> = self.guests(id).map(|(container, _)| container.name.as_str()).collect();
         if !users.is_empty() {
             return Err(Refused::new(
                 Kind::NetworkInUse,
@@ -178,6 +177,7 @@ impl Model {
         }
         self.check_unused(network)?;
         let unknown = || Refused::new(Kind::UnknownNetwork, format!("network '{word}' is not known"));
+        self.unplug_host(id);
         self.drop_network(id).ok_or_else(unknown)
     }
 
@@ -348,11 +348,11 @@ impl Model {
         let automatic = |pool: Option<IpNet>| Subnet::new(&SubnetSpec::from(pool.ok_or_else(exhausted)?));
         let four = match of(true).next() {
             Some(given) => Subnet::new(given),
-            None => automatic(ipam::automatic_ipv4(&used)),
+            None => automatic(ipam::automatic_ipv4(&used, &self.pools)),
         };
         let six = match of(false).next() {
             Some(given) => Some(Subnet::new(given)?),
-            None if spec.ipv6 => Some(automatic(ipam::automatic_ipv6(id, &used))?),
+            None if spec.ipv6 => Some(automatic(ipam::automatic_ipv6(id, &used, &self.pools))?),
             None => None,
         };
         Ok(std::iter::once(four?).chain(six).collect())

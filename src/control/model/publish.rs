@@ -5,8 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Container, Endpoint, Model, Network};
+use ipnet::IpNet;
+
+use super::{Container, ContainerSpec, Endpoint, Model, Network};
 use crate::control::ports::{Exposed, PortRange, Publish, PublishSpec, socket};
+use crate::control::sources::same_version;
 use crate::control::{Kind, Refused};
 
 /// Where outer ports are taken from that nobody chose: Linux's ephemeral range
@@ -25,19 +28,34 @@ impl Container {
 }
 
 impl Model {
-    /// Publishes one more port, or range of them, of a container.
+    /// Publishes one more port, or range of them, of a container, for whom all of its publishes are.
     ///
     /// # Errors
-    /// `unknown_container`, `ambiguous`, `bad_state`, `port_in_use`, `ports_exhausted`.
+    /// Those of [`Model::publish_from`].
     pub fn publish(&mut self, word: &str, spec: &PublishSpec) -> Result<Publish, Refused> {
+        self.publish_from(word, spec, &[])
+    }
+
+    /// Publishes one more port, or range of them, of a container for these sources alone; without any, for
+    /// those that the container was made with.
+    ///
+    /// # Errors
+    /// `unknown_container`, `ambiguous`, `bad_state`, `bad_address`, `port_in_use`, `ports_exhausted`.
+    pub fn publish_from(
+        &mut self,
+        word: &str,
+        spec: &PublishSpec,
+        from: &[IpNet],
+    ) -> Result<Publish, Refused> {
         let container = self.find_container(word)?;
         let (id, name) = (container.id, &container.name);
         if !container.is_alive() {
             let text = format!("container '{name}' has ended and publishes nothing: run it again");
             return Err(Refused::new(Kind::BadState, text));
         }
-        let publish = self.plan_publish(name, &container.endpoints, &[], spec)?;
-        self.containers.entry(id).and_modify(|container| container.publishes.push(publish));
+        let from = if from.is_empty() { &container.publish_from } else { from };
+        let publish = self.plan_publish(name, &container.endpoints, &[], (spec, from))?;
+        self.containers.entry(id).and_modify(|container| container.publishes.push(publish.clone()));
         Ok(publish)
     }
 
@@ -59,7 +77,7 @@ impl Model {
     pub fn unpublish(&mut self, word: &str, spec: &PublishSpec) -> Result<Vec<Publish>, Refused> {
         let container = self.find_container(word)?;
         let (gone, left): (Vec<Publish>, Vec<Publish>) =
-            container.publishes.iter().partition(|publish| publish.fits(spec));
+            container.publishes.iter().cloned().partition(|publish| publish.fits(spec));
         if gone.is_empty() {
             let has: Vec<String> = left.iter().map(|it| format!("{}:{}", it.host, it.container)).collect();
             let has = if has.is_empty() { "nothing".to_owned() } else { has.join(", ") };
@@ -81,34 +99,37 @@ impl Model {
         })
     }
 
-    /// All publishes that a new container asks for, those of its exposed ports too if `all`.
+    /// All publishes that a new container asks for.
     pub(super) fn plan_publishes(
         &self,
         name: &str,
         endpoints: &[Endpoint],
-        wishes: &[PublishSpec],
-        all: Option<&[Exposed]>,
+        spec: &ContainerSpec,
     ) -> Result<Vec<Publish>, Refused> {
         let mut planned = Vec::new();
-        for wish in wishes {
+        let common = spec.publish.iter().map(|wish| (wish, spec.publish_from.as_slice()));
+        let restricted = spec.restricted.iter().map(|(wish, from)| (wish, from.as_slice()));
+        for wish in common.chain(restricted) {
             planned.push(self.plan_publish(name, endpoints, &planned, wish)?);
         }
+        let all = spec.publish_all.then_some(spec.expose.as_slice());
         for exposed in all.unwrap_or_default() {
             if !planned.iter().any(|publish| publish.container == *exposed) {
                 let wish = PublishSpec { address: None, host: None, container: *exposed };
-                planned.push(self.plan_publish(name, endpoints, &planned, &wish)?);
+                planned.push(self.plan_publish(name, endpoints, &planned, (&wish, &spec.publish_from))?);
             }
         }
         Ok(planned)
     }
 
-    /// Gives a wish its outer addresses and ports: those named, or the lowest free ones.
+    /// Gives a wish its outer addresses and ports: those named, or the lowest free ones. Nobody is at an
+    /// outer address of a version that none of those has who may call.
     fn plan_publish(
         &self,
         name: &str,
         endpoints: &[Endpoint],
         planned: &[Publish],
-        wish: &PublishSpec,
+        (wish, from): (&PublishSpec, &[IpNet]),
     ) -> Result<Publish, Refused> {
         let (v4, v6) = match wish.address {
             Some(IpAddr::V4(address)) => (Some(address), None),
@@ -116,15 +137,28 @@ impl Model {
             None => {
                 let network = self.way_out(endpoints, true).map(|(network, ..)| network);
                 let v4 = network.map_or(Ipv4Addr::UNSPECIFIED, |network| network.options.host_binding);
-                (Some(v4), Some(Ipv6Addr::UNSPECIFIED))
+                let has = |version: IpAddr| {
+                    from.is_empty() || from.iter().any(|source| same_version(version, *source))
+                };
+                (
+                    Some(v4).filter(|it| has((*it).into())),
+                    Some(Ipv6Addr::UNSPECIFIED).filter(|it| has((*it).into())),
+                )
             }
         };
+        check_sources(name, wish, from)?;
         let len = wish.container.ports.len();
         let (first, last) = wish.host.map_or(FREE_PORTS, |host| (host.first(), host.last()));
         let is_fixed = wish.host.is_some_and(|host| host.len() == len);
         let mut next = first;
         while let Some(host) = PortRange::starting(next, len).filter(|host| host.last() <= last) {
-            let publish = Publish { v4, v6, host, container: wish.container };
+            let publish = Publish { v4, v6, host, container: wish.container, from: from.to_vec() };
+            let ports = (wish.container.protocol, host.first())..=(wish.container.protocol, host.last());
+            if !is_fixed && let Some((_, port)) = self.taken.range(ports).next_back() {
+                let Some(behind) = port.checked_add(1) else { break };
+                next = behind;
+                continue;
+            }
             match self.publisher(name, planned, &publish) {
                 None => return Ok(publish),
                 Some((owner, theirs)) if is_fixed => return Err(in_use(name, owner, &publish, theirs)),
@@ -158,6 +192,18 @@ impl Model {
     }
 }
 
+/// Who may call what is at one address has that address's IP version.
+fn check_sources(name: &str, wish: &PublishSpec, from: &[IpNet]) -> Result<(), Refused> {
+    let Some(address) = wish.address else { return Ok(()) };
+    let Some(other) = from.iter().find(|source| !same_version(address, **source)) else { return Ok(()) };
+    let (own, theirs) = if address.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+    let text = format!(
+        "container '{name}' cannot publish {wish} for {other}: {address} is {own} and never called from {theirs}: \
+         name {own} sources, or publish at no address"
+    );
+    Err(Refused::new(Kind::BadAddress, text))
+}
+
 fn in_use(name: &str, owner: &str, publish: &Publish, theirs: &Publish) -> Refused {
     let at = |publish: &Publish| match publish.addresses().next() {
         Some(address) => socket(address, publish.host),
@@ -178,6 +224,7 @@ mod tests {
     use super::super::tests::{container, id, network, refused, sample};
     use super::super::{ContainerSpec, NetworkSpec};
     use super::*;
+    use crate::control::ports::Protocol;
 
     fn publishes(name: &str, networks: &[&str], texts: &[&str]) -> ContainerSpec {
         let publish = texts.iter().map(|text| text.parse().unwrap()).collect();
@@ -211,6 +258,54 @@ mod tests {
         let exposed: Vec<String> =
             model.find_container("web").unwrap().exposed_ports().iter().map(ToString::to_string).collect();
         assert_eq!(exposed, ["1/tcp", "53/udp", "90/tcp", "7000-7002/tcp"]);
+    }
+
+    #[test]
+    fn what_others_on_the_host_have_is_passed_over_where_nobody_chose() {
+        let mut model = sample();
+        model.taken = [(Protocol::Tcp, 32_768), (Protocol::Tcp, 32_770), (Protocol::Udp, 32_769)].into();
+        for (text, expected) in [
+            ("80", "0.0.0.0,:: 32769->80/tcp"),
+            ("80-81", "0.0.0.0,:: 32771-32772->80-81/tcp"),
+            ("53/udp", "0.0.0.0,:: 32768->53/udp"),
+            ("32770:80", "0.0.0.0,:: 32770->80/tcp"),
+        ] {
+            assert_eq!(shown(&model.publish("alice", &text.parse().unwrap()).unwrap()), expected);
+        }
+        model.taken = (1..=u16::MAX).map(|port| (Protocol::Tcp, port)).collect();
+        let why = refused(&mut model, |model| model.publish("alice", &"82".parse().unwrap()));
+        assert_eq!(why.kind, Kind::PortsExhausted);
+    }
+
+    #[test]
+    fn who_may_call_is_a_containers_or_a_publishes_own() {
+        let mut model = sample();
+        let [four, six, one] =
+            ["192.0.2.0/24", "2001:db8::/32", "198.51.100.7/32"].map(|net| net.parse::<IpNet>().unwrap());
+        let spec = ContainerSpec {
+            publish_from: vec![four, six],
+            restricted: vec![("9000:90".parse().unwrap(), vec![one])],
+            expose: vec!["81".parse().unwrap()],
+            publish_all: true,
+            ..publishes("web", &["net1"], &["8000:80"])
+        };
+        let web = model.create_container(&spec, id(20), 9).unwrap();
+        let from: Vec<&[IpNet]> = web.publishes.iter().map(|publish| publish.from.as_slice()).collect();
+        assert_eq!(from, [&[four, six][..], &[one], &[four, six]]);
+        assert_eq!(shown(&web.publishes[1]), "0.0.0.0 9000->90/tcp", "nobody calls by IPv6");
+        // By the way: the container's, or other ones.
+        assert_eq!(model.publish("web", &"82".parse().unwrap()).unwrap().from, [four, six]);
+        let own = model.publish_from("web", &"[::]:8083:83".parse().unwrap(), &[six]).unwrap();
+        assert_eq!((shown(&own).as_str(), own.from), (":: 8083->83/tcp", vec![six]));
+        assert!(model.publish("alice", &"84".parse().unwrap()).unwrap().from.is_empty());
+        for (text, from, why) in [
+            ("127.0.0.1:85:85", six, "for 2001:db8::/32: 127.0.0.1 is IPv4 and never called from IPv6"),
+            ("[::1]:85:85", four, "for 192.0.2.0/24: ::1 is IPv6 and never called from IPv4"),
+        ] {
+            let spec = text.parse().unwrap();
+            let refused = refused(&mut model, |model| model.publish_from("alice", &spec, &[from]));
+            assert!(refused.kind == Kind::BadAddress && refused.message.contains(why), "{refused}");
+        }
     }
 
     #[test]

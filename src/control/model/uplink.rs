@@ -26,6 +26,66 @@ pub enum FarEnd {
     Packet(String),
     /// The lab's container of this name, which joins the uplink as others join a network.
     Container(String),
+    /// Sockets of the host's, which take no privilege.
+    User(UserOptions),
+}
+
+/// How flows leave by a user uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UserOptions {
+    /// Whether the uplink's gateway stands for the host's loopback; it refuses everything otherwise.
+    pub host: bool,
+    /// Where nothing may go.
+    pub denied: Vec<IpNet>,
+    /// The host's addresses to go out from, one of each version at most.
+    pub source: Vec<IpAddr>,
+    /// The host's interface to go out by.
+    pub interface: Option<String>,
+}
+
+/// The name of the uplink that is there from the start.
+pub const DEFAULT_UPLINK: &str = "user";
+/// The interface name of a user uplink's port: it has no interface.
+const USER_PORT: &str = "user0";
+/// What is not to be reached where private networks are denied (RFC 1918, RFC 6598, RFC 4193).
+pub const PRIVATE: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+/// The largest packet of a user uplink: super-frames travel whole, and so do datagrams of 64 KiB but for their
+/// headers.
+const USER_MTU: u32 = 65_521;
+
+/// The addresses of a user uplink's link and of its gateway, where none are given. Nobody else has them: they are
+/// of the IPv4 service continuity prefix (RFC 7335) and of a random unique local prefix (RFC 4193).
+const USER_LINK: ([&str; 2], [&str; 2]) =
+    (["192.0.0.1/29", "fd4a:9c1e:77d3::1/64"], ["192.0.0.2", "fd4a:9c1e:77d3::2"]);
+
+impl UplinkSpec {
+    /// The uplink that is there from the start.
+    pub fn standard() -> Self {
+        let spec = Self {
+            name: DEFAULT_UPLINK.to_owned(),
+            far_end: FarEnd::User(UserOptions::default()),
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            mac: None,
+            mtu: None,
+            lab: None,
+        };
+        spec.or_defaults()
+    }
+
+    /// A user uplink needs to be told nothing: what is missing is filled in.
+    #[must_use]
+    pub fn or_defaults(mut self) -> Self {
+        if matches!(self.far_end, FarEnd::User(_)) {
+            self.mtu.get_or_insert(USER_MTU);
+            if self.addresses.is_empty() && self.gateways.is_empty() {
+                self.addresses = USER_LINK.0.iter().filter_map(|text| text.parse().ok()).collect();
+                self.gateways = USER_LINK.1.iter().filter_map(|text| text.parse().ok()).collect();
+            }
+        }
+        self
+    }
 }
 
 impl FarEnd {
@@ -35,6 +95,7 @@ impl FarEnd {
             // A container's interface is a TAP as well.
             Self::Tap(_) | Self::Container(_) => "tap",
             Self::Packet(_) => "packet",
+            Self::User(_) => "user",
         }
     }
 
@@ -42,6 +103,7 @@ impl FarEnd {
     pub fn name(&self) -> &str {
         match self {
             Self::Tap(name) | Self::Packet(name) | Self::Container(name) => name,
+            Self::User(_) => USER_PORT,
         }
     }
 }
@@ -82,6 +144,8 @@ pub struct UplinkChange {
     pub mac: Option<MacAddr>,
     /// The largest packet.
     pub mtu: Option<u32>,
+    /// How flows leave, of a user uplink.
+    pub user: Option<UserOptions>,
 }
 
 /// What there is more to an uplink than to a network of containers.
@@ -109,6 +173,10 @@ impl Model {
                 self.check_container_name("uplink", &spec.name, id)?;
                 Some(self.plan_port_of(&network, ifname))
             }
+            FarEnd::User(_) => {
+                self.check_container_name("uplink", &spec.name, id)?;
+                Some(self.plan_port_of(&network, USER_PORT))
+            }
             FarEnd::Container(name) => {
                 check_name("container", name)?;
                 None
@@ -132,7 +200,11 @@ impl Model {
         let given = |list: &[IpNet]| if list.is_empty() { network.own_addresses() } else { list.to_vec() };
         let spec = UplinkSpec {
             name: network.name.clone(),
-            far_end: uplink.far_end.clone(),
+            far_end: match (&uplink.far_end, &change.user) {
+                (FarEnd::User(_), Some(options)) => FarEnd::User(options.clone()),
+                (_, None) => uplink.far_end.clone(),
+                (_, Some(_)) => return Err(not_user(word)),
+            },
             addresses: given(&change.addresses),
             gateways: if change.gateways.is_empty() {
                 uplink.gateways.clone()
@@ -282,8 +354,10 @@ impl Model {
             created_ns: network.created_ns,
             changed_ns: network.created_ns,
             extra_hosts: Vec::new(),
+            dns: Vec::new(),
             endpoints: vec![endpoint],
             publishes: Vec::new(),
+            publish_from: Vec::new(),
             exposed: Vec::new(),
             links: Vec::new(),
         }
@@ -291,11 +365,29 @@ impl Model {
 }
 
 impl Network {
+    /// Whether it is an uplink whose far end is the host's sockets.
+    pub fn is_user(&self) -> bool {
+        self.user_options().is_some()
+    }
+
+    /// How flows leave by it, if it is a user uplink.
+    pub fn user_options(&self) -> Option<&UserOptions> {
+        match &self.uplink.as_ref()?.far_end {
+            FarEnd::User(options) => Some(options),
+            _ => None,
+        }
+    }
+
     /// The gateway's addresses with the lengths of their subnets.
     pub fn own_addresses(&self) -> Vec<IpNet> {
         let own = |subnet: &Subnet| IpNet::new(subnet.gateway(), subnet.prefix().prefix_len()).ok();
         self.subnets.iter().filter_map(own).collect()
     }
+}
+
+fn not_user(word: &str) -> Refused {
+    let text = format!("uplink '{word}' has an interface: how it sends is up to that");
+    Refused::new(Kind::BadUplink, text)
 }
 
 /// A next hop must be on the link, must not be ours, and there is one for each version.

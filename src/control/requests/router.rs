@@ -16,6 +16,9 @@ pub enum RouterRequest {
         name: String,
         /// What to publish.
         publish: PublishSpec,
+        /// Who may call; empty: who may call all that the container publishes.
+        #[serde(default)]
+        from: Vec<IpNet>,
     },
     /// End the publishing of a port.
     Unpublish {
@@ -28,6 +31,12 @@ pub enum RouterRequest {
     PublishList {
         /// Name or id of a container; none for all.
         name: Option<String>,
+    },
+    /// Let programs of the host into a network by SOCKS, until the asking connection ends. Descriptors: a socket
+    /// that listens. Answer: the network's name.
+    Proxy {
+        /// Name or id of the network.
+        network: String,
     },
     /// Let a container use ports of another, under a name of its own.
     Link {

@@ -50,6 +50,8 @@ pub enum ViewRequest {
         /// Which frame.
         question: Question,
     },
+    /// Names, and questions about them. Answer: rows.
+    Dns,
     /// Rules with their counters. Answer: rows, or the text as iptables prints it.
     Rules {
         /// Those of IPv6.

@@ -108,6 +108,7 @@ mod tests {
             unreplied: true,
             assured: false,
             network: "net1".to_owned(),
+            host_socket: String::new(),
         }
     }
 

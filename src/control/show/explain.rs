@@ -491,7 +491,7 @@ verdict     dropped (isolated): Networks are isolated from each other (DOCKER-IS
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
-        let text = explained("alice", "172.19.0.1", Errand::Udp(53)).text();
+        let text = explained("alice", "172.19.0.1", Errand::Udp(54)).text();
         assert!(text.contains("answer      its sender is told: port unreachable\n"), "{text}");
         assert!(
             text.contains("icmp error 3/3 about 172.19.0.2 (alice) > 172.19.0.1 (gateway of net1)"),

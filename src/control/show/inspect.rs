@@ -108,6 +108,7 @@ pub fn inspect_container(model: &Model, container: &Container) -> Value {
         },
         "HostConfig": {
             "Links": links.collect::<Vec<_>>(),
+            "Dns": container.dns,
         },
         "NetworkSettings": settings,
     })

@@ -161,6 +161,9 @@ pub struct ConntrackRow {
     pub assured: bool,
     /// The network that its first packet came from.
     pub network: String,
+    /// The host's address and port that it leaves by, where that is a socket of a user uplink.
+    #[serde(default)]
+    pub host_socket: String,
 }
 
 impl ConntrackRow {
@@ -192,6 +195,7 @@ impl ConntrackRow {
             unreplied: !flow.status.has(Status::SEEN_REPLY),
             assured: flow.status.has(Status::ASSURED),
             network: network.map_or_else(String::new, |id| names.network(id)),
+            host_socket: String::new(),
         }
     }
 
@@ -230,6 +234,7 @@ pub fn conntrack_table_lines(rows: &[ConntrackRow], parts: &mut Parts) -> String
         "PACKETS",
         "BYTES",
         "NETWORK",
+        "HOST SOCKET",
     ];
     let mut table = Table::new(0, &header);
     for row in rows {
@@ -249,6 +254,7 @@ pub fn conntrack_table_lines(rows: &[ConntrackRow], parts: &mut Parts) -> String
             row.packets.to_string(),
             row.bytes.to_string(),
             row.network.clone(),
+            row.host_socket.clone(),
         ]);
     }
     table.part(parts)

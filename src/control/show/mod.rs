@@ -5,6 +5,7 @@
 
 mod conntrack;
 mod declared;
+mod dns;
 mod explain;
 mod format;
 mod inspect;
@@ -26,6 +27,7 @@ pub use declared::{
     RouteRow, SettingRow, UplinkRow, UserRuleRow, route_rows, route_table, setting_lines, uplink_rows,
     uplink_table, user_rule_rows, user_rule_table,
 };
+pub use dns::{DnsCacheRow, DnsNameRow, DnsNetworkRow, DnsRow, DnsUpstreamRow, dns_rows, dns_tables};
 pub use explain::{Explanation, StageRow, explain, remark};
 pub use format::render;
 pub use inspect::{inspect_container, inspect_network};

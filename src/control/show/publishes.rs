@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::table::Table;
-use crate::control::Model;
 use crate::control::model::Container;
 use crate::control::ports::{Exposed, Publish, socket};
+use crate::control::{Model, compile};
 
 /// A line of `port`: a port, or range of them, that is published at one outer address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +23,11 @@ pub struct PublishRow {
     pub host_ip: String,
     /// The outer port, or two.
     pub host_port: String,
-    /// Where it can be reached now, on uplinks: `ADDRESS:PORT`, joined by commas; empty: nowhere.
+    /// Where it can be reached now, on uplinks and on the host: `ADDRESS:PORT`, joined by commas; empty: nowhere.
     pub reachable: String,
+    /// Who may call: prefixes, joined by commas; empty: everybody.
+    #[serde(default)]
+    pub from: String,
 }
 
 impl PublishRow {
@@ -34,7 +37,8 @@ impl PublishRow {
         let asked = self.host_ip.parse().map(|ip: IpAddr| socket(ip, &self.host_port)).unwrap_or_default();
         let mut places = vec![asked.as_str()];
         places.extend(self.reachable.split(',').filter(|place| !place.is_empty() && *place != asked));
-        places.into_iter().map(|place| format!("{inner} -> {place}\n")).collect()
+        let from = if self.from.is_empty() { String::new() } else { format!(" from {}", self.from) };
+        places.into_iter().map(|place| format!("{inner} -> {place}{from}\n")).collect()
     }
 }
 
@@ -54,6 +58,7 @@ pub fn rows_of_publish(model: &Model, container: &Container, publish: &Publish) 
         host_ip: address.to_string(),
         host_port: publish.host.to_string(),
         reachable: reachable(model, container, publish, address),
+        from: publish.sources(address).map(|source| source.to_string()).collect::<Vec<_>>().join(","),
     };
     shown_addresses(model, container, publish).map(row).collect()
 }
@@ -79,26 +84,29 @@ fn shown_addresses<'a>(
     publish.addresses().filter(move |address| address.is_ipv4() || has_ipv6 || !address.is_unspecified())
 }
 
-/// `ADDRESS:PORT` on each uplink where packets to the publish arrive.
+/// `ADDRESS:PORT` on each uplink where packets to the publish arrive; on the host, where its sockets listen.
 fn reachable(model: &Model, container: &Container, publish: &Publish, at: IpAddr) -> String {
     if model.way_out(&container.endpoints, at.is_ipv4()).is_none() {
         return String::new();
     }
-    let own = model.uplinks().into_iter().flat_map(|uplink| uplink.own_addresses());
+    let uplinks = model.uplinks().into_iter().filter(|uplink| !uplink.is_user());
+    let own = uplinks.flat_map(|uplink| uplink.own_addresses());
     let wanted = own
         .map(|net| net.addr())
         .filter(|own| if at.is_unspecified() { own.is_ipv4() == at.is_ipv4() } else { *own == at });
-    wanted.map(|own| socket(own, publish.host)).collect::<Vec<_>>().join(",")
+    let host = compile::host_side(model, container, at).map(|_| at);
+    wanted.chain(host).map(|own| socket(own, publish.host)).collect::<Vec<_>>().join(",")
 }
 
 /// `port`.
 pub fn publish_table(rows: &[PublishRow]) -> String {
-    let mut table = Table::new(0, &["CONTAINER", "PORT", "PUBLISHED", "REACHABLE AT"]);
+    let mut table = Table::new(0, &["CONTAINER", "PORT", "PUBLISHED", "FROM", "REACHABLE AT"]);
     for row in rows {
         let asked = row.host_ip.parse().map(|ip: IpAddr| socket(ip, &row.host_port)).unwrap_or_default();
         let inner = format!("{}/{}", row.container_port, row.protocol);
         let places = if row.reachable.is_empty() { "nowhere".to_owned() } else { row.reachable.clone() };
-        table.row(vec![row.container.clone(), inner, asked, places]);
+        let from = if row.from.is_empty() { "any".to_owned() } else { row.from.clone() };
+        table.row(vec![row.container.clone(), inner, asked, from, places]);
     }
     table.render()
 }
@@ -138,7 +146,7 @@ pub(super) fn inspect_ports(model: &Model, container: &Container) -> Map<String,
     for publish in in_order(container) {
         let (inner, outer) = (publish.container.ports, publish.host);
         for (port, host) in (inner.first()..=inner.last()).zip(outer.first()..=outer.last()) {
-            let at = |address: IpAddr| json!({"HostIp": address.to_string(), "HostPort": host.to_string()});
+            let at = |address: IpAddr| binding(publish, address, host);
             let fresh = shown_addresses(model, container, publish).map(at);
             let slot =
                 all.entry(format!("{port}/{}", publish.container.protocol.name())).or_insert(Value::Null);
@@ -149,6 +157,16 @@ pub(super) fn inspect_ports(model: &Model, container: &Container) -> Map<String,
         }
     }
     all
+}
+
+/// An outer place, as Docker writes it; `From` is ours, and there when not everybody may call.
+fn binding(publish: &Publish, address: IpAddr, port: u16) -> Value {
+    let mut binding = json!({"HostIp": address.to_string(), "HostPort": port.to_string()});
+    let sources: Vec<String> = publish.sources(address).map(|source| source.to_string()).collect();
+    if let (Value::Object(fields), false) = (&mut binding, sources.is_empty()) {
+        fields.insert("From".to_owned(), sources.into());
+    }
+    binding
 }
 
 #[cfg(test)]
@@ -181,11 +199,11 @@ mod tests {
         let model = published();
         let router = model.find_container("router").unwrap();
         let expected = "\
-CONTAINER   PORT        PUBLISHED                REACHABLE AT
-router      22/tcp      203.0.113.9:9000         nowhere
-router      53-54/udp   198.51.100.1:7000-7001   198.51.100.1:7000-7001
-router      80/tcp      0.0.0.0:8000             198.51.100.1:8000
-router      80/tcp      [::]:8000                [2001:db8::1]:8000
+CONTAINER   PORT        PUBLISHED                FROM   REACHABLE AT
+router      22/tcp      203.0.113.9:9000         any    nowhere
+router      53-54/udp   198.51.100.1:7000-7001   any    198.51.100.1:7000-7001
+router      80/tcp      0.0.0.0:8000             any    198.51.100.1:8000
+router      80/tcp      [::]:8000                any    [2001:db8::1]:8000
 ";
         assert_eq!(publish_table(&publish_rows(&model, None)), expected);
         let expected = "\
@@ -198,6 +216,35 @@ router      80/tcp      [::]:8000                [2001:db8::1]:8000
 ";
         assert_eq!(publish_lines(&publish_rows(&model, Some(router))), expected);
         assert!(publish_rows(&model, Some(model.find_container("alice").unwrap())).is_empty());
+    }
+
+    #[test]
+    fn who_may_call_is_shown_per_version() {
+        let mut model = published();
+        let from = ["192.0.2.0/24", "192.0.0.2/32", "2001:db8::/32"].map(|text| text.parse().unwrap());
+        model.publish_from("router", &"8443:443".parse().unwrap(), &from).unwrap();
+        let only_v4 = "9443:444".parse().unwrap();
+        model.publish_from("router", &only_v4, &from[..2]).unwrap();
+        let router = model.find_container("router").unwrap();
+        let rows = publish_rows(&model, None);
+        let seen: Vec<_> = rows.iter().filter(|row| !row.from.is_empty()).collect();
+        let seen: Vec<_> = seen.iter().map(|row| (&*row.host_ip, &*row.host_port, &*row.from)).collect();
+        let v4 = "192.0.2.0/24,192.0.0.2/32";
+        assert_eq!(
+            seen,
+            [("0.0.0.0", "8443", v4), ("::", "8443", "2001:db8::/32"), ("0.0.0.0", "9443", v4)],
+            "and nothing for IPv6 where nobody may call"
+        );
+        assert!(publish_lines(&rows).contains("443/tcp -> [::]:8443 from 2001:db8::/32\n"));
+        let ports = inspect_ports(&model, router);
+        assert_eq!(
+            ports["443/tcp"][1],
+            json!({"HostIp": "::", "HostPort": "8443", "From": ["2001:db8::/32"]})
+        );
+        assert_eq!(ports["22/tcp"][0].get("From"), None);
+        model.unpublish("router", &"443".parse().unwrap()).unwrap();
+        model.publish("router", &"8443:443".parse().unwrap()).unwrap();
+        assert_eq!(publish_rows(&model, None).iter().filter(|row| !row.from.is_empty()).count(), 1);
     }
 
     #[test]

@@ -102,6 +102,7 @@ mod tests {
             host: None,
             host_ports: (8000, 8010),
             container_ports: (80, 90),
+            from: Vec::new(),
         };
         let policy = Policy {
             iptables: true,

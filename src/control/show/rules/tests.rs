@@ -41,6 +41,7 @@ fn docker0(published: bool) -> DockerPolicy {
         host: None,
         host_ports: (8000, 8000),
         container_ports: (80, 80),
+        from: Vec::new(),
     };
     DockerPolicy {
         iptables: true,
