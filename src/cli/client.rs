@@ -1,5 +1,6 @@
 //! Talking to the daemon: one request, one answer.
 
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -159,7 +160,7 @@ pub fn is_refused(error: &anyhow::Error, kind: crate::control::Kind) -> bool {
 ///
 /// # Errors
 /// What the daemon printed, when it did not come up.
-pub fn start(socket: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+pub fn start(socket: &Path, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<()> {
     let (mut ready, theirs) = std::io::pipe()?;
     let program = std::env::current_exe().context("cannot find the tapswitch binary itself")?;
     let mut command = Command::new(program);

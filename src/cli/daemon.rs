@@ -1,21 +1,26 @@
 //! `daemon`, `status`.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 
 use super::client::{self, Daemon};
+use super::daemon_flags::ConfigFlags;
 use super::{Global, output};
-use crate::control::model::Firewall;
 use crate::control::requests::{Request, Status};
 use crate::daemon::{self, Options};
+use crate::io::descriptors;
+use crate::io::resolv_conf;
 
 /// Run the switch itself.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "EXAMPLES\n  tapswitch daemon -d\n  tapswitch --socket /tmp/second/control.sock daemon --no-offload\n  \
-    tapswitch daemon -d --icc=false --ip-masq=false"
+    tapswitch daemon -d --icc=false --ip-masq=false\n  tapswitch daemon -d --uplink none\n  \
+    tapswitch daemon -d --config daemon.json\n  tapswitch daemon -d --dns 10.0.0.53 --bip 172.26.0.1/16 --mtu 1400"
 )]
 pub struct DaemonArgs {
     /// Go to the background once it listens
@@ -24,22 +29,19 @@ pub struct DaemonArgs {
     /// Plain frames instead of super-frames of 64 KiB (through tun-tap)
     #[arg(long)]
     no_offload: bool,
-    /// Whether containers of the default network may talk to each other
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// The host's name servers: a file like resolv.conf(5), followed as it changes
+    #[arg(long, value_name = "FILE", default_value = resolv_conf::USUAL)]
+    resolv_conf: PathBuf,
+    /// Whether it gives up, once it listens, whatever it does not need: capabilities, system calls,
+    /// files ('status' says what this kernel can take away)
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
           action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
-    icc: bool,
-    /// Whether there are rules at all; without, networks route to each other, and nothing is translated
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
-          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
-    iptables: bool,
-    /// Whether what leaves networks by an uplink gets the uplink's address
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
-          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
-    ip_masq: bool,
-    /// Whether anything is forwarded between networks; 'sysctl net.ipv4.ip_forward' changes it
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
-          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
-    ip_forward: bool,
+    confine: bool,
+    /// The uplink that is there from the start: sockets of this host's, or none
+    #[arg(long, env = "TAPSWITCH_UPLINK", value_name = "KIND", default_value = "user", value_parser = ["user", "none"])]
+    uplink: String,
     /// End with the last container or lab
     #[arg(long, hide = true)]
     transient: bool,
@@ -54,15 +56,11 @@ pub struct DaemonArgs {
 /// When it cannot start.
 pub fn run(global: &Global, arguments: &DaemonArgs) -> anyhow::Result<u8> {
     if arguments.detach {
-        let mut pass = Vec::new();
-        pass.extend(arguments.no_offload.then_some("--no-offload"));
-        let flags = [
-            (arguments.icc, "--icc=false"),
-            (arguments.iptables, "--iptables=false"),
-            (arguments.ip_masq, "--ip-masq=false"),
-            (arguments.ip_forward, "--ip-forward=false"),
-        ];
-        pass.extend(flags.into_iter().filter(|(on, _)| !on).map(|(_, flag)| flag));
+        let mut pass = arguments.config.words();
+        pass.extend(arguments.no_offload.then(|| "--no-offload".into()));
+        pass.extend(["--uplink".into(), OsString::from(&arguments.uplink)]);
+        pass.extend(["--resolv-conf".into(), OsString::from(&arguments.resolv_conf)]);
+        pass.extend((!arguments.confine).then(|| "--confine=false".into()));
         client::start(&global.socket(), &pass)?;
         let status: Status = Daemon::connect(&global.socket())?.call(Request::Status)?;
         println!("tapswitch daemon, pid {}, serves {}", status.pid, status.socket.display());
@@ -95,7 +93,7 @@ fn take_stdin() -> anyhow::Result<OwnedFd> {
 }
 
 fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Result<()> {
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     let socket = global.socket();
     let ready = move || match take(&waits) {
         Some(waits) => client::tell_ready(waits, "ready"),
@@ -108,21 +106,13 @@ fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Resul
     daemon::serve(Options {
         socket: global.socket(),
         offload: !arguments.no_offload,
-        icc: arguments.icc,
-        firewall: Firewall { iptables: arguments.iptables, ip_masq: arguments.ip_masq },
-        ip_forward: arguments.ip_forward,
+        config: arguments.config.config()?,
+        resolv_conf: arguments.resolv_conf.clone(),
+        confine: arguments.confine,
+        uplink: arguments.uplink == "user",
         transient: arguments.transient,
         ready: Some(Box::new(ready)),
     })
-}
-
-/// Every port takes a descriptor or two: take as many as may be had.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // What is there already must do otherwise.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
 
 /// `tapswitch status`.
@@ -134,10 +124,13 @@ pub fn status(global: &Global) -> anyhow::Result<u8> {
     if global.json {
         return output::json(&[status]);
     }
-    let Status { pid, version, engine, offload, networks, containers, ports, captures, socket } = status;
+    let Status { pid, version, engine, offload, networks, containers, ports, captures, .. } = status;
     let frames = if offload { "super-frames of up to 64 KiB" } else { "plain frames" };
-    println!("daemon      pid {pid}, version {version}, at {}", socket.display());
+    println!("daemon      pid {pid}, version {version}, at {}", status.socket.display());
     println!("engine      {engine}, {frames}");
     println!("serves      networks {networks}, containers {containers}, ports {ports}, captures {captures}");
+    println!("confinement {}", status.confinement);
+    let (limit, shortages) = (status.descriptor_limit, status.descriptor_shortages);
+    println!("descriptors limit {limit}, too few {shortages} times");
     Ok(0)
 }

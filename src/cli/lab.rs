@@ -131,7 +131,7 @@ fn bring_up(global: &Global, daemon: &mut Daemon, lab: &Lab) -> anyhow::Result<(
     let (given, chosen): (Vec<&NetworkSpec>, Vec<&NetworkSpec>) =
         lab.networks.iter().partition(|network| !network.subnets.is_empty());
     for network in given.into_iter().chain(chosen) {
-        let _: String = daemon.call(Request::NetworkCreate { spec: network.clone() })?;
+        super::network::create(daemon, network.clone())?;
         eprintln!("network {}", network.name);
     }
     for spec in &lab.containers {

@@ -5,6 +5,7 @@ pub mod client;
 pub mod conntrack;
 pub mod container;
 pub mod daemon;
+pub mod daemon_flags;
 pub mod explain;
 pub mod filter;
 pub mod lab;
@@ -12,6 +13,7 @@ pub mod network;
 pub mod output;
 pub mod plug;
 pub mod preflight;
+pub mod proxy;
 pub mod publish;
 pub mod replay;
 pub mod route;
@@ -20,12 +22,14 @@ pub mod show;
 pub mod tables;
 pub mod uplink;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::control::Refused;
+use crate::control::options::name_server;
 use crate::daemon::runtime;
 
 /// A userspace virtual switch for containers.
@@ -149,16 +153,22 @@ enum Command {
     Port(publish::PortArgs),
     /// Let others reach a container's port by an address outside
     #[command(after_help = "EXAMPLES\n  tapswitch publish web 8000:80\n  \
-        tapswitch publish dns 198.51.100.1:53:53/udp\n  tapswitch publish game 9000-9010:9000-9010/udp")]
+        tapswitch publish dns 198.51.100.1:53:53/udp\n  tapswitch publish game 9000-9010:9000-9010/udp\n  \
+        tapswitch publish web 8443:443 --from 10.0.0.0/8 192.0.0.2   # nobody else may call\n\n\
+        With --from, who is not listed is refused at once (by the uplink 'user', a datagram in silence). \
+        Callers come from their true address; the host by its loopback from 192.0.0.2 or fd4a:9c1e:77d3::2, \
+        and by its other addresses from those: list them to let it in.")]
     Publish(publish::PublishArgs),
     /// End the publishing of a port
     #[command(after_help = "EXAMPLE\n  tapswitch unpublish web 8000:80")]
-    Unpublish(publish::PublishArgs),
+    Unpublish(publish::UnpublishArgs),
     /// Let a container use ports of another, under a name of its own, where containers are kept apart
     #[command(
         after_help = "EXAMPLES\n  tapswitch link client db:database\n  tapswitch link client db 5432/tcp"
     )]
     Link(publish::LinkArgs),
+    /// Let programs of this host into a network, by SOCKS
+    Proxy(proxy::ProxyArgs),
     /// Take a link away
     #[command(after_help = "EXAMPLE\n  tapswitch unlink client database")]
     Unlink {
@@ -225,6 +235,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Port(arguments) => publish::port(global, arguments),
         Command::Publish(arguments) => publish::publish(global, arguments),
         Command::Unpublish(arguments) => publish::unpublish(global, arguments),
+        Command::Proxy(arguments) => proxy::run(global, arguments),
         Command::Link(arguments) => publish::link(global, arguments),
         Command::Unlink { name, alias } => publish::unlink(global, name, alias),
         Command::Uplink(command) => uplink::run(global, command),
@@ -272,6 +283,11 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> anyhow::Result<()>) -> an
         }
     }
     failure.map_or(Ok(0), Err)
+}
+
+/// A name server's address, as clap reads it.
+fn parse_name_server(text: &str) -> Result<IpAddr, String> {
+    name_server(text).ok_or_else(|| "give the address of a name server, as 10.0.0.53".to_owned())
 }
 
 /// Variables as `-e` takes them: `KEY=VALUE`, or `KEY` for the caller's own value.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use ipnet::IpNet;
 
 use super::client::Daemon;
@@ -11,8 +12,10 @@ use super::container::enter;
 use super::{Global, output};
 use crate::control::ipam::SubnetSpec;
 use crate::control::model::{Driver, EndpointSpec, NetworkSpec};
-use crate::control::requests::{Joined, Request};
+use crate::control::options::{NetworkOptions, comma_list};
+use crate::control::requests::{Joined, Request, Status};
 use crate::control::show;
+use crate::io;
 
 /// Networks: create, list, change, remove.
 #[derive(Debug, clap::Subcommand)]
@@ -20,6 +23,8 @@ pub enum NetworkCommand {
     /// Create a network
     #[command(after_help = "EXAMPLES\n  tapswitch network create net1\n  \
         tapswitch network create --subnet 172.20.0.0/16 --ip-range 172.20.5.0/24 -o icc=false net2\n  \
+        tapswitch network create --dns 10.0.0.53 office\n  \
+        sudo tapswitch network create -o host_port=true net4     the host is on it, as br-…\n  \
         tapswitch network create --ipv6 -o ra=true -o masquerade=false -o uplink=wan net3")]
     Create(CreateArgs),
     /// List networks
@@ -71,6 +76,8 @@ pub enum NetworkCommand {
     /// Change a network's options while it runs
     #[command(after_help = "EXAMPLES\n  tapswitch network set net1 -o ageing=10 -o icc=false\n  \
         tapswitch network set net1 -o uplink=wan -o masquerade_ports=20000-29999\n  \
+        tapswitch network set net1 -o dns=10.0.0.53,10.0.1.53\n  \
+        sudo tapswitch network set net1 -o host_port=true        the host is on it, too\n  \
         tapswitch network set net1 -o uplink=        back to what holds for all")]
     Set {
         /// Name or id
@@ -107,12 +114,16 @@ pub struct CreateArgs {
     /// No way to the outside
     #[arg(long)]
     internal: bool,
+    /// A name server for its gateway to ask, instead of the daemon's
+    #[arg(long, value_name = "IP", value_parser = super::parse_name_server)]
+    dns: Vec<IpAddr>,
     /// Metadata
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
     /// An option, by its short key or Docker's: icc=false, masquerade=false, masquerade_to=IP,
     /// masquerade_to6=IP, masquerade_ports=LO-HI, host_binding=IP, uplink=NAME, forward=false, ra=true,
-    /// mss_clamp=pmtu, mtu=9000, bridge_name=NAME, ageing=300, fdb_limit=N, fdb_port_limit=N, flood_limit=N
+    /// mss_clamp=pmtu, mtu=9000, bridge_name=NAME, dns=IP,IP, host_port=true, ageing=300, fdb_limit=N,
+    /// fdb_port_limit=N, flood_limit=N
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     opt: Vec<String>,
     /// The network's name
@@ -127,7 +138,7 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
     let mut daemon = Daemon::connect(&global.socket())?;
     match command {
         NetworkCommand::Create(arguments) => {
-            let id: String = daemon.call(Request::NetworkCreate { spec: spec(arguments)? })?;
+            let id = create(&mut daemon, spec(arguments)?)?;
             println!("{id}");
             Ok(0)
         }
@@ -166,8 +177,10 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
             Ok(0)
         }
         NetworkCommand::Set { network, opt } => {
-            let options = opt.iter().map(|text| key_value(text)).collect();
-            let () = daemon.call(Request::NetworkSet { name: network, options })?;
+            let options: Vec<_> = opt.iter().map(|text| key_value(text)).collect();
+            let opened = host_port(&mut daemon, &network, &options)?;
+            let handed: Vec<BorrowedFd<'_>> = opened.iter().map(AsFd::as_fd).collect();
+            let () = daemon.call_with(Request::NetworkSet { name: network, options }, &handed)?;
             Ok(0)
         }
         NetworkCommand::Prune => {
@@ -176,6 +189,38 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
             Ok(0)
         }
     }
+}
+
+/// Creates a network, and the host's port on it if it is to have one. Answer: its id.
+///
+/// # Errors
+/// What the daemon refuses, and a host port without CAP_NET_ADMIN.
+pub(super) fn create(daemon: &mut Daemon, spec: NetworkSpec) -> anyhow::Result<String> {
+    let opened = host_port(daemon, &spec.name, &spec.options)?;
+    let handed: Vec<BorrowedFd<'_>> = opened.iter().map(AsFd::as_fd).collect();
+    daemon.call_with(Request::NetworkCreate { spec }, &handed)
+}
+
+/// What the host's port on a network is made of, where the options ask for one.
+fn host_port(
+    daemon: &mut Daemon,
+    network: &str,
+    options: &[(String, String)],
+) -> anyhow::Result<Vec<OwnedFd>> {
+    let mut wanted = NetworkOptions::default();
+    // The daemon says what is wrong with them.
+    let is_good = options.iter().all(|(key, value)| wanted.set(key, value).is_ok());
+    if !is_good || !wanted.host_port {
+        return Ok(Vec::new());
+    }
+    let status: Status = daemon.call(Request::Status)?;
+    let opened = io::host_port::open(status.offload).map_err(|error| {
+        anyhow!(
+            "network '{network}' cannot have a host_port: {error}: it takes CAP_NET_ADMIN, run this and the \
+             daemon as root; 'tapswitch proxy {network}' reaches it without"
+        )
+    })?;
+    Ok(opened.into())
 }
 
 fn spec(arguments: CreateArgs) -> anyhow::Result<NetworkSpec> {
@@ -193,13 +238,17 @@ fn spec(arguments: CreateArgs) -> anyhow::Result<NetworkSpec> {
     if arguments.name.is_empty() {
         bail!("a network needs a name");
     }
+    let mut options: Vec<(String, String)> = arguments.opt.iter().map(|text| key_value(text)).collect();
+    if !arguments.dns.is_empty() {
+        options.push(("dns".to_owned(), comma_list(&arguments.dns)));
+    }
     Ok(NetworkSpec {
         name: arguments.name,
         driver: Driver::Bridge,
         subnets,
         ipv6: arguments.ipv6,
         internal: arguments.internal,
-        options: arguments.opt.iter().map(|text| key_value(text)).collect(),
+        options,
         labels,
         lab: None,
     })

@@ -153,8 +153,12 @@ fn tell(global: &Global, joined: &Joined) -> anyhow::Result<()> {
     }
     let addresses: Vec<String> = joined.addresses.iter().map(ToString::to_string).collect();
     println!("{}: {} has {} and {}", joined.name, joined.ifname, joined.mac, addresses.join(" and "));
+    if !joined.name_servers.is_empty() {
+        println!("names: its files are not ours to touch; for /etc/resolv.conf inside:");
+        joined.name_servers.iter().for_each(|server| println!("nameserver {server}"));
+    }
     if !joined.hosts.is_empty() {
-        println!("names: its files are not ours to touch; for /etc/hosts inside:");
+        println!("names: or for /etc/hosts inside:");
         joined.hosts.iter().for_each(|(name, address)| println!("{address}\t{name}"));
     }
     Ok(())

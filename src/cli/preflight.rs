@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use crate::container::prerequisites::{kernel_setting, seccomp_filtered};
 use crate::container::{self, SpawnError, Spec, subordinate_ranges};
+use crate::io::confine::{Reach, confine};
+use crate::io::helper;
 use crate::io::netns::{NetnsError, TUN, describe, mend_tun};
 use crate::io::sys::namespace;
 
@@ -100,6 +102,7 @@ pub fn run(runtime: &Path) -> Report {
     checks.push(ping_groups());
     checks.push(low_ports());
     checks.push(open_files());
+    checks.push(confinement());
     checks.push(subordinate_ids());
     checks.push(runtime_directory(runtime));
     Report(checks)
@@ -177,7 +180,8 @@ fn ping_groups() -> Check {
     let range = kernel_setting(key).unwrap_or_default();
     let mut bounds = range.split(' ').map_while(|bound| bound.parse::<u32>().ok());
     let (first, last) = (bounds.next().unwrap_or(1), bounds.next().unwrap_or(0));
-    if geteuid().is_root() || (first..=last).contains(&getegid().as_raw()) {
+    // Nobody is exempted, not even root.
+    if (first..=last).contains(&getegid().as_raw()) {
         return Check::ok("ping_group_range", format!("{key}={range}"));
     }
     let detail = format!("{key}={range}: this group cannot ping the outside through the switch");
@@ -206,6 +210,27 @@ fn open_files() -> Check {
             Check::warn("open_files", detail, mend)
         }
         Err(errno) => Check::warn("open_files", format!("cannot read the limit: {errno}"), ""),
+    }
+}
+
+/// What the daemon can be confined by, tried by a child.
+fn confinement() -> Check {
+    let tried = helper::run(|| match confine(&Reach::default()) {
+        Ok(confinement) => Ok((confinement, Vec::new())),
+        Err(error) => Err(error.to_string()),
+    });
+    match tried {
+        Ok(Ok((confinement, _))) if confinement.is_whole() => {
+            Check::ok("confinement", confinement.to_string())
+        }
+        Ok(Ok((confinement, _))) => {
+            let mend = "Linux 5.13 or later with landlock among its lsm=; the daemon works without";
+            Check::warn("confinement", confinement.to_string(), mend)
+        }
+        Ok(Err(error)) => {
+            Check::warn("confinement", error, "tapswitch daemon --confine=off, or a less strict sandbox")
+        }
+        Err(error) => Check::warn("confinement", format!("cannot be tried: {error}"), ""),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `publish`, `unpublish`, `port`, `link`, `unlink`: who reaches a container's ports.
 
+use ipnet::IpNet;
+
 use super::client::Daemon;
 use super::show::PortCommand;
 use super::{Global, output};
@@ -7,10 +9,21 @@ use crate::control::model::LinkSpec;
 use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{Request, RouterRequest};
 use crate::control::show::{self, PublishRow};
+use crate::control::sources::source;
 
-/// A container and what is to be published of it.
+/// What is to be published of a container, and for whom.
 #[derive(Debug, clap::Args)]
 pub struct PublishArgs {
+    #[command(flatten)]
+    what: UnpublishArgs,
+    /// Who may call, others being refused; everybody, or whom run's --publish-from names, when none is given
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', num_args = 1.., value_parser = source)]
+    from: Vec<IpNet>,
+}
+
+/// A container and what is published of it.
+#[derive(Debug, clap::Args)]
+pub struct UnpublishArgs {
     /// Name or id of the container
     name: String,
     /// Which ports, and where: a port of the container alone gets one from 32768 on
@@ -23,8 +36,8 @@ pub struct PublishArgs {
 /// # Errors
 /// What the daemon refuses: a port that is taken, a container that is not known.
 pub fn publish(global: &Global, arguments: PublishArgs) -> anyhow::Result<u8> {
-    let PublishArgs { name, publish } = arguments;
-    let request = Request::Router(RouterRequest::Publish { name, publish });
+    let PublishArgs { what: UnpublishArgs { name, publish }, from } = arguments;
+    let request = Request::Router(RouterRequest::Publish { name, publish, from });
     let rows: Vec<PublishRow> = Daemon::connect(&global.socket())?.call(request)?;
     if global.json { output::json(&rows) } else { output::print(&show::publish_lines(&rows)) }
 }
@@ -33,8 +46,8 @@ pub fn publish(global: &Global, arguments: PublishArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// What the daemon refuses: what is not published.
-pub fn unpublish(global: &Global, arguments: PublishArgs) -> anyhow::Result<u8> {
-    let PublishArgs { name, publish } = arguments;
+pub fn unpublish(global: &Global, arguments: UnpublishArgs) -> anyhow::Result<u8> {
+    let UnpublishArgs { name, publish } = arguments;
     let () = Daemon::connect(&global.socket())?
         .call(Request::Router(RouterRequest::Unpublish { name, publish }))?;
     Ok(0)

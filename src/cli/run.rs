@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ipnet::IpNet;
 use nix::sys::signal::Signal;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
@@ -26,6 +27,8 @@ use crate::control::Id;
 use crate::control::model::{ContainerSpec, EndpointSpec, LinkSpec};
 use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{ContainerFacts, Created, Request};
+use crate::control::sources::source;
+use crate::daemon::runtime::note_init;
 use crate::io::helper::{self, Channel};
 use crate::io::sys::process::Exit;
 use crate::wire::MacAddr;
@@ -38,6 +41,7 @@ const GRACE: Duration = Duration::from_secs(10);
 #[command(after_help = "EXAMPLES\n  tapswitch run -it --name alice --network net1 bash\n  \
     tapswitch run -d --name web --network net1:ip=172.19.0.80,alias=www python3 -m http.server 80\n  \
     tapswitch run -d -p 8000:80 --expose 81 --link db:database python3 -m http.server 80\n  \
+    tapswitch run --rm --network net1 --dns 1.1.1.1 getent hosts example.org\n  \
     tapswitch run --rm -- ping -c1 172.17.0.2")]
 pub struct RunArgs {
     /// Run in the background and print the container's id
@@ -70,6 +74,9 @@ pub struct RunArgs {
     /// Publish a port
     #[arg(short, long, value_name = "[IP:][HOST[-HOST]:]CONT[-CONT][/tcp|udp]")]
     publish: Vec<PublishSpec>,
+    /// Who may call what it publishes, others being refused; everybody when none is given
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = source)]
+    publish_from: Vec<IpNet>,
     /// Publish every exposed port at a port from 32768 on
     #[arg(short = 'P', long)]
     publish_all: bool,
@@ -79,6 +86,9 @@ pub struct RunArgs {
     /// Use the exposed ports of another container, under a name of one's own
     #[arg(long, value_name = "NAME[:ALIAS]")]
     link: Vec<LinkSpec>,
+    /// A name server to ask about what its networks do not know
+    #[arg(long, value_name = "IP", value_parser = super::parse_name_server)]
+    dns: Vec<IpAddr>,
     /// A line for /etc/hosts
     #[arg(long, value_name = "HOST:IP")]
     add_host: Vec<String>,
@@ -254,6 +264,8 @@ impl Supervisor {
         prepared.notices().iter().for_each(|notice| eprintln!("tapswitch: {notice}"));
         let descriptors =
             prepared.take_descriptors().context("the container came without its descriptors")?;
+        // Only a next daemon's cleaning would miss it.
+        let _ = note_init(&created.directory, prepared.pid().as_raw());
         let pid = u32::try_from(prepared.pid().as_raw())?;
         let pidfd = prepared.pidfd().context("the container ended before it started")?;
         let mut handed = vec![pidfd, descriptors.netlink.as_fd()];
@@ -349,8 +361,10 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
             .map(|text| pair(text, '=', "--sysctl"))
             .collect::<anyhow::Result<_>>()?,
         extra_hosts: arguments.add_host.iter().map(|text| host(text)).collect::<anyhow::Result<_>>()?,
+        dns: arguments.dns,
         networks,
         publish: arguments.publish,
+        publish_from: arguments.publish_from,
         publish_all: arguments.publish_all,
         expose: arguments.expose,
         links: arguments.link,

@@ -25,6 +25,8 @@ pub enum ShowCommand {
         #[arg(short = '6')]
         v6: bool,
     },
+    /// Names that gateways know, what became of questions, and whom else they ask
+    Dns,
     /// Dropped frames by reason
     Drops,
     /// Networks, containers, ports and addresses as a drawing
@@ -81,6 +83,7 @@ pub fn show(global: &Global, command: &ShowCommand) -> anyhow::Result<u8> {
         ShowCommand::Neigh => tables::neighbours(global),
         ShowCommand::Routes => tables::routes(global),
         ShowCommand::Conntrack => tables::flows(global),
+        ShowCommand::Dns => tables::dns(global),
         ShowCommand::Rules { v6 } => tables::rules(global, *v6),
         ShowCommand::Ports => {
             let rows: Vec<PortRow> = ask()?.call(Request::ShowPorts)?;

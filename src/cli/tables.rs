@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::client::Daemon;
 use super::{Global, output};
 use crate::control::requests::{FlowFilter, Page, Request, RouteCursor, ViewRequest};
-use crate::control::show::{self, ConntrackRow, NeighRow, Parts, RouteEntryRow};
+use crate::control::show::{self, ConntrackRow, DnsRow, NeighRow, Parts, RouteEntryRow};
 
 /// Fetches a table page by page, until `each` has had enough.
 ///
@@ -98,6 +98,15 @@ pub fn flows(global: &Global) -> anyhow::Result<u8> {
     let request = |cursor: Option<u32>| ViewRequest::Flows { cursor, filter: FlowFilter::default() };
     let lines = |rows: &[ConntrackRow]| show::conntrack_table_lines(rows, &mut parts);
     print(&mut daemon, global.json, request, lines)
+}
+
+/// `show dns`.
+///
+/// # Errors
+/// When no daemon runs.
+pub fn dns(global: &Global) -> anyhow::Result<u8> {
+    let rows: Vec<DnsRow> = Daemon::connect(&global.socket())?.call(Request::View(ViewRequest::Dns))?;
+    if global.json { output::json(&rows) } else { output::print(&show::dns_tables(&rows)) }
 }
 
 /// `show rules`.

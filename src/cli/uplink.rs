@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::client::Daemon;
 use super::plug::{self, Opened};
 use super::{Global, output};
-use crate::control::model::{FarEnd, UplinkChange, UplinkSpec};
+use crate::control::model::{FarEnd, PRIVATE, UplinkChange, UplinkSpec, UserOptions};
 use crate::control::requests::{Request, RouterRequest, Status};
 use crate::control::show::{self, UplinkRow};
 use crate::io::netns::Target;
@@ -24,7 +24,8 @@ pub enum UplinkCommand {
     #[command(after_help = "EXAMPLES\n  \
         tapswitch uplink add wan --tap wan0 --ip 192.168.77.1/24 --gateway 192.168.77.2\n  \
         tapswitch uplink add lab --tap eth0 --pid 4711 --ip 10.9.0.1/24 --ip fd00:9::1/64\n  \
-        tapswitch uplink add lan --interface eth0 --ip 10.0.0.50/24 --gateway 10.0.0.1")]
+        tapswitch uplink add lan --interface eth0 --ip 10.0.0.50/24 --gateway 10.0.0.1\n  \
+        tapswitch uplink add vpn --user --source 10.8.0.2 --ip 192.0.0.9/29 --gateway 192.0.0.10")]
     Add(AddArgs),
     /// Change an uplink while it runs
     #[command(after_help = "EXAMPLE\n  tapswitch uplink set wan --gateway 192.168.77.3")]
@@ -77,6 +78,43 @@ struct KindArgs {
     /// A real interface: we are one more station on its link
     #[arg(long, value_name = "IF")]
     interface: Option<String>,
+    /// Sockets of the host's: needs no privilege
+    #[arg(long)]
+    user: bool,
+}
+
+/// How flows leave by a user uplink; what is given replaces all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
+#[command(next_help_heading = "User uplinks")]
+pub struct UserArgs {
+    /// The uplink's gateway, host.tapswitch.internal, stands for the host's loopback
+    #[arg(long)]
+    allow_host: bool,
+    /// Where nothing may go
+    #[arg(long, value_name = "CIDR")]
+    deny: Vec<IpNet>,
+    /// Nothing may go to private networks (RFC 1918, RFC 6598, RFC 4193)
+    #[arg(long)]
+    deny_private: bool,
+    /// The host's address to go out from
+    #[arg(long, value_name = "IP")]
+    source: Vec<IpAddr>,
+    /// The host's interface to go out by
+    #[arg(long, value_name = "IF")]
+    out: Option<String>,
+}
+
+impl UserArgs {
+    fn options(self) -> UserOptions {
+        let private = PRIVATE.iter().filter_map(|text| text.parse().ok());
+        let private = self.deny_private.then_some(private).into_iter().flatten();
+        UserOptions {
+            host: self.allow_host,
+            denied: self.deny.into_iter().chain(private).collect(),
+            source: self.source,
+            interface: self.out,
+        }
+    }
 }
 
 /// What can be changed of an uplink.
@@ -94,6 +132,8 @@ pub struct Settings {
     /// The largest packet, in bytes; of an interface, no more than that takes
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
+    #[command(flatten)]
+    user: UserArgs,
 }
 
 /// `tapswitch uplink …`.
@@ -105,10 +145,13 @@ pub fn run(global: &Global, command: UplinkCommand) -> anyhow::Result<u8> {
     match command {
         UplinkCommand::Add(arguments) => return add(&mut daemon, arguments),
         UplinkCommand::Set { name, settings } => {
-            let Settings { ip: addresses, gateway: gateways, mac, mtu } = settings;
-            let change = UplinkChange { addresses, gateways, mac, mtu };
+            let Settings { ip: addresses, gateway: gateways, mac, mtu, user } = settings;
+            let user = (user != UserArgs::default()).then(|| user.options());
+            let change = UplinkChange { addresses, gateways, mac, mtu, user };
             if change == UplinkChange::default() {
-                super::bad_usage("nothing to set: give --ip, --gateway, --mac or --mtu");
+                super::bad_usage(
+                    "nothing to set: give --ip, --gateway, --mac, --mtu, or one of a user uplink's",
+                );
             }
             let () = daemon.call(Request::Router(RouterRequest::UplinkSet { name, change }))?;
         }
@@ -134,13 +177,18 @@ fn add(daemon: &mut Daemon, arguments: AddArgs) -> anyhow::Result<u8> {
         (None, Some(netns)) => Some(Target::Path { netns, userns: arguments.userns }),
         (None, None) => None,
     };
+    let Settings { ip: addresses, gateway: gateways, mac, mtu, user } = arguments.settings;
     let far_end = match (arguments.kind.tap, arguments.kind.interface) {
+        _ if arguments.kind.user => FarEnd::User(user.options()),
+        _ if user != UserArgs::default() => super::bad_usage(
+            "--allow-host, --deny, --deny-private, --source and --out are a user uplink's: give --user",
+        ),
         (Some(ifname), _) => FarEnd::Tap(ifname),
         (None, Some(ifname)) => FarEnd::Packet(ifname),
-        (None, None) => bail!("give --tap IFNAME or --interface IF"),
+        (None, None) => bail!("give --user, --tap IFNAME or --interface IF"),
     };
-    let Settings { ip: addresses, gateway: gateways, mac, mtu } = arguments.settings;
     let spec = UplinkSpec { name: arguments.name, far_end, addresses, gateways, mac, mtu, lab: None };
+    let spec = spec.or_defaults();
     make(daemon, spec, target.as_ref())?;
     Ok(0)
 }
@@ -160,7 +208,9 @@ pub fn make(daemon: &mut Daemon, spec: UplinkSpec, target: Option<&Target>) -> a
                 uplink::open(None, uplink::Kind::Packet)?;
             Opened { descriptors: vec![device, netlink, monitor], nursery: false, pinned: None }
         }
-        FarEnd::Container(_) => Opened { descriptors: Vec::new(), nursery: false, pinned: None },
+        FarEnd::Container(_) | FarEnd::User(_) => {
+            Opened { descriptors: Vec::new(), nursery: false, pinned: None }
+        }
     };
     let pid = match target {
         Some(Target::Pid(pid)) => Some(u32::try_from(*pid)?),

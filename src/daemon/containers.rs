@@ -23,6 +23,7 @@ use crate::control::{Id, Kind, Refused};
 use crate::io::host;
 use crate::io::netlink::Netlink;
 use crate::io::sys::process::send_signal;
+use crate::io::uplink::user;
 
 /// What only the shell knows of a container.
 #[derive(Debug, Default)]
@@ -34,8 +35,12 @@ pub(super) struct Shell {
     pidfd: Option<OwnedFd>,
     /// The interface behind a packet uplink.
     pub(super) parent: Option<Parent>,
+    /// The device of a user uplink.
+    pub(super) user: Option<user::Handle>,
     /// The init was noticed to have ended.
     init_ended: bool,
+    /// What its /etc/resolv.conf was given last.
+    pub(super) resolv_conf: String,
     /// The pidfd is to be watched from now on.
     unwatched: bool,
     /// The connection of its supervisor, who made it; none for what is plugged in.
@@ -77,14 +82,15 @@ impl Daemon {
         auto_remove: bool,
         supervisor: Option<usize>,
     ) -> Result<Id, Refused> {
-        let id = Id::new(crate::io::random::bytes());
-        let container = self.model.create_container(&spec, id, host::now_ns())?;
-        spec.name = Some(container.name.clone());
-        self.containers.insert(id, Shell { spec, auto_remove, supervisor, ..Shell::default() });
-        if let Err(refused) = self.tell_switch() {
-            self.forget(id);
-            return Err(refused);
+        if self.resolv_conf.is_none() {
+            // Nobody tells of its changes: look at least now.
+            self.read_resolv_conf();
         }
+        let id = Id::new(crate::io::random::bytes());
+        let name =
+            self.transact(|model| Ok(model.create_container(&spec, id, host::now_ns())?.name.clone()))?;
+        spec.name = Some(name);
+        self.containers.insert(id, Shell { spec, auto_remove, supervisor, ..Shell::default() });
         Ok(id)
     }
 
@@ -93,7 +99,7 @@ impl Daemon {
         let container = self.model.container(id).ok_or(std::io::ErrorKind::NotFound)?;
         self.runtime.write(id, "hosts", &names::hosts(&self.model, container))?;
         self.runtime.write(id, "hostname", &format!("{}\n", container.hostname))?;
-        self.runtime.write(id, "resolv.conf", names::resolv_conf())?;
+        self.runtime.write(id, "resolv.conf", &names::resolv_conf(&self.model, container))?;
         self.runtime.write(id, "nsswitch.conf", names::nsswitch_conf())?;
         let has_ipv6 =
             |endpoint: &Endpoint| self.model.network(endpoint.network).is_some_and(|net| net.has_ipv6());
@@ -154,8 +160,6 @@ impl Daemon {
             let tun = next(&mut descriptors, "a TAP")?;
             self.attach(id, endpoint, tun, &Place::Inside(&netlink), true)?;
         }
-        // Only a next daemon's cleaning would miss it.
-        let _ = self.runtime.note_init(id, pid);
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = Some(netlink);
             shell.pidfd = Some(pidfd);
@@ -258,6 +262,11 @@ impl Daemon {
         let netlink = netlink(next(&mut descriptors, "a netlink socket")?)?;
         let (container, endpoint) = self.model.connect(word, spec)?;
         let (id, endpoint) = (container.id, endpoint.clone());
+        // What it publishes may come in by this network now.
+        if let Err(refused) = self.tell_switch() {
+            self.model.disconnect(word, &endpoint.network.to_string())?;
+            return Err(refused);
+        }
         if let Err(refused) = self.attach(id, &endpoint, tun, &Place::Inside(&netlink), configure) {
             self.model.disconnect(word, &endpoint.network.to_string())?;
             return Err(refused);
@@ -275,7 +284,7 @@ impl Daemon {
         self.detach(&endpoint);
         self.replace_default_routes(id, before);
         self.rename_ports(id);
-        self.write_hosts(id);
+        self.write_names(id);
         self.membership_changed(&[endpoint.network]);
         now(())
     }
@@ -363,6 +372,7 @@ impl Daemon {
             mac: endpoint.mac,
             addresses: endpoint.addresses.clone(),
             hosts: names::peers(&self.model, container),
+            name_servers: names::name_servers(&self.model, container),
         })
     }
 
@@ -394,8 +404,11 @@ impl Daemon {
     /// Pidfds to watch from now on.
     pub(super) fn take_new_pidfds(&mut self) -> Vec<(Id, OwnedFd)> {
         let fresh = |(id, shell): (&Id, &mut Shell)| {
-            let pidfd = shell.pidfd.as_ref().filter(|_| std::mem::take(&mut shell.unwatched))?;
-            Some((*id, pidfd.try_clone().ok()?))
+            let pidfd = shell.pidfd.as_ref().filter(|_| shell.unwatched)?;
+            // While there are too few descriptors, the next turn tries again.
+            let watched = pidfd.try_clone().ok()?;
+            shell.unwatched = false;
+            Some((*id, watched))
         };
         self.containers.iter_mut().filter_map(fresh).collect()
     }
@@ -506,23 +519,15 @@ impl Daemon {
         self.runtime.remove(id);
     }
 
-    /// Who is on these networks has changed: rewrite the hosts files that tell of them, let captures
-    /// look again, and tell the switch what its rules come to now.
-    fn membership_changed(&mut self, networks: &[Id]) {
+    /// Who is on these networks has changed: rewrite the files that tell of them, let captures look again,
+    /// and tell the switch what its rules and names come to now.
+    pub(super) fn membership_changed(&mut self, networks: &[Id]) {
         let concerned = networks.iter().flat_map(|network| self.model.endpoints(*network));
         let ids: BTreeSet<Id> = concerned.map(|(container, _)| container.id).collect();
-        ids.into_iter().for_each(|id| self.write_hosts(id));
+        ids.into_iter().for_each(|id| self.write_names(id));
         self.reselect_captures();
         // It takes what the model allows; when its loop has ended, so has everything.
         let _ = self.tell_switch();
-    }
-
-    pub(super) fn write_hosts(&self, id: Id) {
-        let container = self.model.container(id);
-        if let Some(container) = container.filter(|it| it.kind == ContainerKind::Run && it.is_alive()) {
-            // A directory that somebody removed costs that container its names, nothing more.
-            let _ = self.runtime.write(id, "hosts", &names::hosts(&self.model, container));
-        }
     }
 
     /// The networks a container is on.

@@ -19,12 +19,14 @@ use super::runtime::Runtime;
 use super::{Answer, Daemon, Handled};
 use crate::control::requests::{Envelope, Reply, VERSION};
 use crate::control::{Id, Kind, Refused};
-use crate::io::control_socket::{Connection, Message};
+use crate::io::control_socket::{Connection, Message, ProtocolError};
+use crate::io::descriptors::{self, Room};
 use crate::io::event_loop::Event;
 
 const LISTENER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 const REPORTS: Token = Token(usize::MAX - 2);
+const RESOLV_CONF: Token = Token(usize::MAX - 3);
 /// Tokens below are connections (even), pidfds and monitors (odd).
 const MAX_CONNECTIONS: usize = 8192;
 
@@ -85,6 +87,9 @@ impl ControlLoop {
     /// Runs until the daemon is done, then ends its containers.
     pub(super) fn run(mut self, mut daemon: Daemon, reports: &Receiver<Event>) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(128);
+        if let Some(watch) = &daemon.resolv_conf {
+            register(self.poll.registry(), watch, RESOLV_CONF, Interest::READABLE)?;
+        }
         while !daemon.is_done(self.connections.keys().copied()) {
             match self.poll.poll(&mut events, None) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -92,8 +97,9 @@ impl ControlLoop {
             }
             for event in &events {
                 match event.token() {
-                    LISTENER => self.accept(),
+                    LISTENER => self.accept(&mut daemon),
                     SIGNALS => daemon.stopping |= matches!(self.signals.read_signal(), Ok(Some(_))),
+                    RESOLV_CONF => daemon.resolv_conf_ready(),
                     REPORTS => take_reports(&mut daemon, reports),
                     Token(token) if token % 2 == 1 => self.other_ready(&mut daemon, token),
                     Token(token) => self.serve_connection(&mut daemon, token, event.is_writable()),
@@ -103,21 +109,26 @@ impl ControlLoop {
             self.answer_waiting(&mut daemon);
             if self.starved {
                 // This turn may have closed something.
-                self.accept();
+                self.accept(&mut daemon);
             }
         }
         daemon.end_all();
         Ok(())
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, daemon: &mut Daemon) {
         loop {
             match self.listener.accept() {
                 Ok((stream, _)) => {
-                    // A client that cannot be registered is closed, and sees that.
-                    if self.connections.len() < MAX_CONNECTIONS && is_allowed(&stream) {
-                        let _ = self.admit(stream);
+                    if self.connections.len() >= MAX_CONNECTIONS || !is_allowed(&stream) {
+                        continue;
                     }
+                    if descriptors::room(stream.as_fd()) == Room::Last {
+                        turn_away(stream, daemon.too_few_descriptors());
+                        continue;
+                    }
+                    // A client that cannot be registered is closed, and sees that.
+                    let _ = self.admit(stream);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -153,7 +164,12 @@ impl ControlLoop {
             }
             Err(error) => {
                 // The peer may be gone already; if not, it learns why it is closed.
-                let refused = Refused::new(Kind::BadRequest, error.to_string());
+                let refused = match &error {
+                    ProtocolError::Io(error) if error.raw_os_error() == Some(nix::libc::EMFILE) => {
+                        daemon.too_few_descriptors()
+                    }
+                    _ => Refused::new(Kind::BadRequest, error.to_string()),
+                };
                 let _ = self.reply(token, Err(refused));
                 true
             }
@@ -279,6 +295,16 @@ fn register(
     interest: Interest,
 ) -> std::io::Result<()> {
     registry.register(&mut SourceFd(&source.as_fd().as_raw_fd()), token, interest)
+}
+
+/// Tells a client why it cannot stay.
+fn turn_away(stream: UnixStream, refused: Refused) {
+    // It may be gone already.
+    if let (Ok(mut connection), Ok(text)) =
+        (Connection::new(stream), serde_json::to_vec(&Reply::Error(refused)))
+    {
+        let _ = connection.send(&text);
+    }
 }
 
 /// Only the daemon's own user and root may ask it for anything.

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Daemon, failed};
 use crate::control::ipam::Subnet;
-use crate::control::model::Endpoint;
+use crate::control::model::{ContainerKind, Endpoint};
 use crate::control::{Id, Refused};
 use crate::dataplane::{Change, PortId};
 use crate::io::device::Device;
 use crate::io::netlink::{LinkConfig, Netlink, NetlinkError};
-use crate::io::sys::tun::attached;
+use crate::io::sys::tun::{Attached, attached};
 use crate::io::tap::{OffloadTap, PlainTap};
 
 /// What only the shell knows of a port.
@@ -109,7 +109,8 @@ impl Daemon {
     /// By which networks and gateways a container's packets go outside, of IPv4 and IPv6.
     pub(super) fn ways_out(&self, container: Id) -> [Option<(Id, IpAddr)>; 2] {
         [true, false].map(|ipv4| {
-            let container = self.model.container(container)?;
+            // The host has ways of its own.
+            let container = self.model.container(container).filter(|it| it.kind != ContainerKind::Host)?;
             let (network, ..) = self.model.way_out(&container.endpoints, ipv4)?;
             let gateways = network.subnets.iter().map(Subnet::gateway);
             gateways.into_iter().find(|it| it.is_ipv4() == ipv4).map(|gateway| (network.id, gateway))
@@ -196,20 +197,28 @@ fn add_default_route(inside: &Netlink, index: u32, gateway: IpAddr) -> Result<()
     }
 }
 
-/// A descriptor that is attached to an interface already is a plain TAP, made through tun-tap.
+/// A descriptor that is attached to an interface already is a TAP that the client made: a plain one through
+/// tun-tap, or the host's.
 fn make_device(endpoint: &Endpoint, tun: OwnedFd, place: &Place<'_>) -> Result<Box<dyn Device>, Refused> {
     // In the nursery the interface has the port's alias, which is nobody else's.
     let first = match place {
         Place::Inside(_) => &endpoint.ifname,
         Place::Nursery { .. } => &endpoint.alias,
     };
-    let (device, name): (Box<dyn Device>, String) = if attached(tun.as_fd()).is_ok() {
-        let tap = PlainTap::adopt(tun).map_err(|error| failed(&error))?;
-        let name = tap.name().to_owned();
-        (Box::new(tap), name)
-    } else {
-        let tap = OffloadTap::attach(tun, first).map_err(|error| failed(&error))?;
-        (Box::new(tap), first.clone())
+    let (device, name): (Box<dyn Device>, String) = match attached(tun.as_fd()) {
+        Ok(Attached { name, has_header: true }) => {
+            let tap = OffloadTap::adopt(tun, &name).map_err(|error| failed(&error))?;
+            (Box::new(tap), name)
+        }
+        Ok(_) => {
+            let tap = PlainTap::adopt(tun).map_err(|error| failed(&error))?;
+            let name = tap.name().to_owned();
+            (Box::new(tap), name)
+        }
+        Err(_) => {
+            let tap = OffloadTap::attach(tun, first).map_err(|error| failed(&error))?;
+            (Box::new(tap), first.clone())
+        }
     };
     let moved = match place {
         Place::Inside(netlink) if name != endpoint.ifname => netlink.rename(&name, &endpoint.ifname),

@@ -17,7 +17,11 @@ mod control_loop;
 mod endpoints;
 mod explain;
 mod flow_watch;
+mod host_port;
+mod listeners;
+mod names;
 mod networks;
+mod proxies;
 mod router;
 pub mod runtime;
 mod sync;
@@ -26,7 +30,7 @@ mod uplinks;
 mod views;
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,15 +38,19 @@ use anyhow::Context;
 use crossbeam_channel::Sender;
 use mio::Waker;
 
-use crate::control::compile::{Plan, network_number};
-use crate::control::model::Firewall;
+use crate::control::compile::{Listener, Plan, network_number};
+use crate::control::config::DaemonConfig;
+use crate::control::model::UplinkSpec;
+use crate::control::ports::Protocol;
 use crate::control::requests::{Request, Status};
 use crate::control::{Id, Kind, Model, Refused};
 use crate::dataplane::{PortId, Switch};
+use crate::io::confine::confine;
 use crate::io::control_socket::Message;
+use crate::io::descriptors::{self, Room};
 use crate::io::event_loop::{Event, EventLoop, Handle};
 use crate::io::netlink::Netlink;
-use crate::io::{host, random};
+use crate::io::{host, random, resolv_conf};
 
 use control_loop::ControlLoop;
 use runtime::Runtime;
@@ -53,14 +61,16 @@ pub struct Options {
     pub socket: PathBuf,
     /// Whether TAPs carry super-frames.
     pub offload: bool,
-    /// `icc` of the default network.
-    pub icc: bool,
-    /// Which rules there are.
-    pub firewall: Firewall,
-    /// Whether anything is forwarded at first (`net.ipv4.ip_forward`, and IPv6's).
-    pub ip_forward: bool,
+    /// What its file and flags say.
+    pub config: DaemonConfig,
+    /// The host's resolv.conf.
+    pub resolv_conf: PathBuf,
+    /// Whether the uplink of the host's sockets is there from the start.
+    pub uplink: bool,
     /// End when the last container has ended and no lab is left.
     pub transient: bool,
+    /// Give up what is not needed, once it listens.
+    pub confine: bool,
     /// Called once the socket listens.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -85,8 +95,20 @@ pub(crate) struct Daemon {
     options: Options,
     runtime: Runtime,
     host: Vec<ipnet::IpNet>,
+    /// What confines the daemon, in words.
+    confinement: String,
+    /// How often there were too few descriptors for what somebody wanted.
+    descriptor_shortages: u64,
+    /// Tells of changes of the host's resolv.conf; none where the kernel does not.
+    resolv_conf: Option<resolv_conf::Watch>,
     /// What only the shell knows of a container.
     containers: BTreeMap<Id, containers::Shell>,
+    /// The host's sockets of published ports, each with its uplink.
+    listening: BTreeMap<Listener, Id>,
+    /// A port that the host has just refused, as somebody else's.
+    taken: Option<(Protocol, u16)>,
+    /// Proxies, by their clients' connections.
+    proxies: BTreeMap<usize, proxies::Proxy>,
     /// What only the shell knows of a port.
     links: BTreeMap<PortId, endpoints::Link>,
     /// Containers whose end nobody who waits for it has been told yet, with their exit codes.
@@ -114,13 +136,26 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     let notify = Box::new(move |event| reporter.tell(event));
     let (inner, switch) =
         EventLoop::new(Switch::new(random::seed()), notify).context("cannot start the switch loop")?;
+    // Asked by a netlink socket, of which there are none from here on.
+    let host = host::prefixes();
+    let confinement = confinement(&options, &runtime)?;
     let thread = std::thread::Builder::new().name("switch".into()).spawn(move || inner.run())?;
-    let daemon = Daemon::new(options, runtime, switch.clone())?;
+    let daemon = Daemon::new(options, runtime, switch.clone(), host, confinement)?;
     let served = control.run(daemon, &reports);
     // The loop may have failed by itself; then its own result says why.
     let _ = switch.call(EventLoop::stop);
     let ran = thread.join().map_err(|_| anyhow::anyhow!("the switch loop panicked; this is a bug"))?;
     served.and(ran.context("the switch loop failed"))
+}
+
+/// Confines the process, all but its present descriptors; in words, how. From here on there may be threads.
+fn confinement(options: &Options, runtime: &Runtime) -> anyhow::Result<String> {
+    if !options.confine {
+        return Ok("off".to_owned());
+    }
+    let confined = confine(&runtime.reach(&options.resolv_conf))
+        .context("cannot confine the daemon; --confine=off goes without")?;
+    Ok(confined.to_string())
 }
 
 /// The switch loop's way to the control loop, which also hears when it goes: there is no switch then.
@@ -147,15 +182,18 @@ impl Drop for Reporter {
 }
 
 impl Daemon {
-    fn new(options: Options, runtime: Runtime, switch: Handle) -> anyhow::Result<Self> {
-        let host = host::prefixes();
-        let mut model = Model::new(Id::new(random::bytes()), host::now_ns(), &host)?;
-        model.firewall = options.firewall;
-        model.settings.forward_v4 = options.ip_forward;
-        model.settings.forward_v6 = options.ip_forward;
-        if !options.icc {
-            model.set_options(crate::control::model::DEFAULT_NETWORK, &[("icc".into(), "false".into())])?;
-        }
+    fn new(
+        options: Options,
+        runtime: Runtime,
+        switch: Handle,
+        host: Vec<ipnet::IpNet>,
+        confinement: String,
+    ) -> anyhow::Result<Self> {
+        let id = Id::new(random::bytes());
+        let mut model = Model::configured(&options.config, id, host::now_ns(), &host)?;
+        // First the watch, so that nothing happens in between.
+        let resolv_conf = resolv_conf::Watch::new(&options.resolv_conf).ok();
+        model.resolvers.host = resolv_conf::read(&options.resolv_conf);
         let mut daemon = Self {
             model,
             told: Plan::default(),
@@ -163,7 +201,13 @@ impl Daemon {
             options,
             runtime,
             host,
+            confinement,
+            descriptor_shortages: 0,
+            resolv_conf,
             containers: BTreeMap::new(),
+            listening: BTreeMap::new(),
+            taken: None,
+            proxies: BTreeMap::new(),
             links: BTreeMap::new(),
             ended: Vec::new(),
             captures: BTreeMap::new(),
@@ -173,6 +217,9 @@ impl Daemon {
             stopping: false,
         };
         daemon.tell_switch()?;
+        if daemon.options.uplink {
+            daemon.uplink_add(&UplinkSpec::standard(), None, false, Vec::new())?;
+        }
         if let Some(ready) = daemon.options.ready.take() {
             ready();
         }
@@ -182,16 +229,20 @@ impl Daemon {
     /// Answers one request. `connection` names who asks, for what is tied to it.
     fn handle(&mut self, connection: usize, request: Request, message: Message) -> Handled {
         let descriptors = message.descriptors;
+        // Whatever comes with descriptors keeps them.
+        if descriptors.iter().any(|it| descriptors::room(it.as_fd()) != Room::Plenty) {
+            return Err(self.too_few_descriptors());
+        }
         match request {
             Request::Status => self.status(),
             Request::Shutdown => {
                 self.stopping = true;
                 now(())
             }
-            Request::NetworkCreate { spec } => self.network_create(&spec),
+            Request::NetworkCreate { spec } => self.network_create(&spec, descriptors),
             Request::NetworkRemove { name } => self.network_remove(&name),
             Request::NetworkPrune => self.network_prune(),
-            Request::NetworkSet { name, options } => self.network_set(&name, &options),
+            Request::NetworkSet { name, options } => self.network_set(&name, &options, descriptors),
             Request::NetworkList => self.network_list(),
             Request::NetworkInspect { names } => self.network_inspect(&names),
             Request::Connect { container, endpoint } => {
@@ -216,7 +267,7 @@ impl Daemon {
             Request::Unplug { name, network } => self.unplug(&name, network.as_deref()),
             Request::LabMembers { lab } => self.lab_members(lab.as_deref()),
             Request::LabForget { lab } => self.lab_forget(lab.as_deref()),
-            Request::Router(request) => self.handle_router(request, descriptors),
+            Request::Router(request) => self.handle_router(connection, request, descriptors),
             Request::View(request) => self.handle_view(connection, request, descriptors),
             Request::ShowPorts => self.show_ports(),
             Request::ShowFdb => self.show_fdb(),
@@ -233,6 +284,12 @@ impl Daemon {
         }
     }
 
+    /// Somebody wanted more descriptors than there are.
+    pub(crate) fn too_few_descriptors(&mut self) -> Refused {
+        self.descriptor_shortages += 1;
+        Refused::new(Kind::System, descriptors::shortage())
+    }
+
     fn status(&self) -> Handled {
         now(Status {
             pid: std::process::id(),
@@ -244,6 +301,9 @@ impl Daemon {
             ports: self.links.len(),
             captures: self.captures.len(),
             socket: self.options.socket.clone(),
+            confinement: self.confinement.clone(),
+            descriptor_limit: descriptors::limit(),
+            descriptor_shortages: self.descriptor_shortages,
         })
     }
 
@@ -259,6 +319,7 @@ impl Daemon {
     fn connection_closed(&mut self, connection: usize) {
         self.was_used = true;
         self.capture_abandoned(connection);
+        self.proxy_abandoned(connection);
         self.flows_unwatched(connection);
         self.supervisor_gone(connection);
     }

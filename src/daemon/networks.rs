@@ -1,5 +1,7 @@
 //! Requests about networks.
 
+use std::os::fd::OwnedFd;
+
 use super::{Daemon, Handled, network_number, now};
 use crate::control::model::{Network, NetworkSpec};
 use crate::control::requests::LabMembers;
@@ -9,31 +11,67 @@ use crate::io::{host, random};
 use crate::wire::MacAddr;
 
 impl Daemon {
-    pub(super) fn network_create(&mut self, spec: &NetworkSpec) -> Handled {
+    pub(super) fn network_create(&mut self, spec: &NetworkSpec, descriptors: Vec<OwnedFd>) -> Handled {
         let id = Id::new(random::bytes());
         let host = self.host.clone();
         self.transact(|model| model.create_network(spec, id, host::now_ns(), &host).map(drop))?;
+        if self.wants_host(id)
+            && let Err(refused) = self.host_add(id, descriptors)
+        {
+            self.transact(|model| model.remove_network(&id.to_string()).map(drop))?;
+            return Err(refused);
+        }
         now(id.to_string())
     }
 
     pub(super) fn network_remove(&mut self, name: &str) -> Handled {
+        // The switch gives a network up only without ports.
+        let id = self.model.clone().remove_network(name)?.id;
+        self.host_remove(id);
         now(self.transact(|model| model.remove_network(name))?.name)
     }
 
     pub(super) fn network_prune(&mut self) -> Handled {
+        for network in self.model.clone().prune_networks() {
+            self.host_remove(network.id);
+        }
         let gone = self.transact(|model| Ok(model.prune_networks()))?;
         now(gone.into_iter().map(|network| network.name).collect::<Vec<_>>())
     }
 
-    pub(super) fn network_set(&mut self, name: &str, options: &[(String, String)]) -> Handled {
-        let before = self.model.find_network(name)?.options.mtu;
-        let set = |model: &mut Model| {
-            model.set_options(name, options).map(|network| (network.id, network.options.mtu))
+    pub(super) fn network_set(
+        &mut self,
+        name: &str,
+        options: &[(String, String)],
+        descriptors: Vec<OwnedFd>,
+    ) -> Handled {
+        let network = self.model.find_network(name)?;
+        let (id, before) = (network.id, network.options.mtu);
+        let joins = self.model.clone().set_options(name, options)?.options.host_port
+            && !self.model.has_host(id)
+            // One whose interface was deleted stays lost until somebody brings another.
+            && !(network.options.host_port && descriptors.is_empty());
+        if joins {
+            self.host_add(id, descriptors)?;
+        }
+        let set = |model: &mut Model| model.set_options(name, options).map(|network| network.options.mtu);
+        let mtu = match self.transact(set) {
+            Ok(mtu) => mtu,
+            Err(refused) => {
+                if joins {
+                    self.host_remove(id);
+                }
+                return Err(refused);
+            }
         };
-        let (id, mtu) = self.transact(set)?;
+        if !self.wants_host(id) {
+            self.host_remove(id);
+        }
         if mtu != before {
             self.set_mtu_inside(id, mtu);
         }
+        // Whom containers of network 'bridge' ask is the network's to say.
+        self.write_resolv_confs();
         now(())
     }
 

@@ -15,9 +15,15 @@ use crate::dataplane::{Change, Route};
 
 impl Daemon {
     /// Answers one request about the router.
-    pub(super) fn handle_router(&mut self, request: RouterRequest, descriptors: Vec<OwnedFd>) -> Handled {
+    pub(super) fn handle_router(
+        &mut self,
+        connection: usize,
+        request: RouterRequest,
+        descriptors: Vec<OwnedFd>,
+    ) -> Handled {
         match request {
-            RouterRequest::Publish { name, publish } => self.publish(&name, &publish),
+            RouterRequest::Proxy { network } => self.proxy(connection, &network, descriptors),
+            RouterRequest::Publish { name, publish, from } => self.publish(&name, &publish, from),
             RouterRequest::Unpublish { name, publish } => self.unpublish(&name, &publish),
             RouterRequest::PublishList { name } => self.publish_list(name.as_deref()),
             RouterRequest::Link { name, link } => self.link(&name, &link),
@@ -42,19 +48,26 @@ impl Daemon {
         }
     }
 
-    fn publish(&mut self, name: &str, spec: &PublishSpec) -> Handled {
-        let publish = self.transact(|model| model.publish(name, spec))?;
+    fn publish(&mut self, name: &str, spec: &PublishSpec, from: Vec<IpNet>) -> Handled {
+        let publish = self.transact(|model| model.publish_from(name, spec, &from))?;
         let container = self.model.find_container(name)?;
         let rows = show::rows_of_publish(&self.model, container, &publish);
         let id = container.id;
-        self.remember(id, |known| known.publish.push(*spec));
+        self.remember(id, |known| match from.is_empty() {
+            true => known.publish.push(*spec),
+            false => known.restricted.push((*spec, from)),
+        });
         now(rows)
     }
 
     fn unpublish(&mut self, name: &str, spec: &PublishSpec) -> Handled {
         let gone = self.transact(|model| model.unpublish(name, spec))?;
         let id = self.model.find_container(name)?.id;
-        self.remember(id, |known| known.publish.retain(|old| !gone.iter().any(|publish| publish.fits(old))));
+        let is_left = |old: &PublishSpec| !gone.iter().any(|publish| publish.fits(old));
+        self.remember(id, |known| {
+            known.publish.retain(is_left);
+            known.restricted.retain(|(old, _)| is_left(old));
+        });
         now(())
     }
 
@@ -66,14 +79,14 @@ impl Daemon {
     fn link(&mut self, name: &str, spec: &LinkSpec) -> Handled {
         let id = self.transact(|model| model.link(name, spec).map(|container| container.id))?;
         self.remember(id, |known| known.links.push(spec.clone()));
-        self.write_hosts(id);
+        self.write_names(id);
         now(())
     }
 
     fn unlink(&mut self, name: &str, alias: &str) -> Handled {
         let id = self.transact(|model| model.unlink(name, alias).map(|container| container.id))?;
         self.remember(id, |known| known.links.retain(|link| link.alias != alias));
-        self.write_hosts(id);
+        self.write_names(id);
         now(())
     }
 
@@ -90,12 +103,14 @@ impl Daemon {
             self.model.remove_route(route.prefix)?;
             return Err(refused);
         }
+        self.tell_policies();
         now(())
     }
 
     fn route_remove(&mut self, prefix: IpNet) -> Handled {
         let route = self.model.remove_route(prefix)?;
         self.tell_route(&route, Change::RemoveRoute)?;
+        self.tell_policies();
         now(())
     }
 

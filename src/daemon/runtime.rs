@@ -19,6 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::control::Id;
+use crate::io::confine::{Reach, resolver_files};
 
 /// The longest path that fits a socket's address (`sun_path`), less its terminator.
 const MAX_SOCKET_PATH: usize = 107;
@@ -131,14 +132,16 @@ impl Runtime {
         Ok(directory)
     }
 
-    /// Notes a container's init, for [`clean_stale`](Self::clean_stale) of a daemon to come.
-    ///
-    /// # Errors
-    /// What the file system refuses.
-    pub fn note_init(&self, id: Id, pid: u32) -> std::io::Result<()> {
-        let pid = i32::try_from(pid).map_err(std::io::Error::other)?;
-        let start = start_time(pid).unwrap_or_default();
-        fs::write(self.directory(id).join("init"), format!("{pid} {start}\n"))
+    /// What of the file system a daemon needs once it listens: its containers' files, to remove its own at
+    /// the end, and of others' the host's resolvers; itself, for the traces of panics.
+    pub fn reach(&self, resolv_conf: &Path) -> Reach {
+        let parent = self.socket.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let itself = ["/proc/self/exe", "/proc/self"].map(PathBuf::from);
+        Reach {
+            owned: vec![self.containers.clone()],
+            cleared: vec![parent.unwrap_or(Path::new(".")).to_owned()],
+            read: itself.into_iter().chain(resolver_files(resolv_conf)).collect(),
+        }
     }
 
     /// Writes one of a container's files in place, for it may be bind-mounted: then root inside has it
@@ -166,6 +169,16 @@ impl Drop for Runtime {
         let _ = fs::remove_dir_all(&self.containers);
         let _ = fs::remove_file(&self.socket);
     }
+}
+
+/// Notes a container's init in its directory, for [`clean_stale`](Runtime::clean_stale) of a daemon to come.
+/// Its supervisor does that; the daemon does not see other processes.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn note_init(directory: &Path, pid: i32) -> std::io::Result<()> {
+    let start = start_time(pid).unwrap_or_default();
+    fs::write(directory.join("init"), format!("{pid} {start}\n"))
 }
 
 /// Locks a file for as long as we live. A daemon that is just ending does not listen any more and
@@ -283,7 +296,7 @@ mod tests {
         let mut stale = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         runtime.create(one).unwrap();
-        runtime.note_init(one, stale.id()).unwrap();
+        note_init(&runtime.directory(one), stale.id().cast_signed()).unwrap();
         runtime.create(two).unwrap();
         runtime.write(two, "init", &format!("{} 1\n", other.id())).unwrap();
         runtime.clean_stale();

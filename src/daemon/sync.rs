@@ -8,7 +8,17 @@ use crate::io::event_loop::EventLoop;
 
 impl Daemon {
     /// Tells the switch what differs from what it was told last: all of it between two frames.
+    /// What the host refuses (a port that somebody else listens on) is refused before anything is told.
     pub(super) fn tell_switch(&mut self) -> Result<(), Refused> {
+        let bound = self.bind_listeners()?;
+        self.tell_plan()?;
+        self.tell_policies();
+        self.tell_proxies();
+        self.serve_listeners(bound);
+        Ok(())
+    }
+
+    fn tell_plan(&mut self) -> Result<(), Refused> {
         let next = plan(&self.model);
         let changes = differences(&self.told, &next);
         if changes.is_empty() {
@@ -20,17 +30,28 @@ impl Daemon {
         Ok(())
     }
 
-    /// Changes the model and tells the switch; when either refuses, nothing has changed.
+    /// Changes the model and tells the switch; when either refuses, nothing has changed. A port that we chose and
+    /// that somebody else on the host has is no reason to refuse: the next one is tried.
     pub(super) fn transact<R>(
         &mut self,
-        operation: impl FnOnce(&mut Model) -> Result<R, Refused>,
+        mut operation: impl FnMut(&mut Model) -> Result<R, Refused>,
     ) -> Result<R, Refused> {
-        let before = self.model.clone();
-        let done = operation(&mut self.model).and_then(|done| self.tell_switch().map(|()| done));
-        if done.is_err() {
-            self.model = before;
+        loop {
+            let before = self.model.clone();
+            let done = operation(&mut self.model).and_then(|done| self.tell_switch().map(|()| done));
+            if done.is_err() {
+                self.model = before;
+            }
+            if done.is_ok() || !self.has_learned() {
+                self.model.taken.clear();
+                return done;
+            }
         }
-        done
+    }
+
+    /// Whether the host has just refused a port that the model did not know to be taken, and knows now.
+    pub(super) fn has_learned(&mut self) -> bool {
+        self.taken.take().is_some_and(|taken| self.model.taken.insert(taken))
     }
 
     /// Changes the switch's configuration.

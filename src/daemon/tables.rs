@@ -4,6 +4,7 @@
 //! fraction of a millisecond's work; the rest (names, JSON) is made here. Who wants more asks for the
 //! next page, so that neither loop is held by a table of a million.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use super::{Daemon, Handled, failed, now};
@@ -11,7 +12,7 @@ use crate::control::requests::{FlowFilter, Page, RouteCursor, ViewRequest};
 use crate::control::show::{self, ConntrackRow, ListedTables, Names, NeighRow, RouteEntryRow};
 use crate::dataplane::conntrack::FlowRow;
 use crate::dataplane::filter::{Program, TableKind};
-use crate::dataplane::{NetworkId, Switch};
+use crate::dataplane::{NetworkId, PortId, Switch};
 use crate::wire::ip::Version;
 
 /// Places of a table that are looked at between two bursts.
@@ -34,8 +35,14 @@ impl Daemon {
             ViewRequest::FlowsDelete { cursor, filter } => self.flow_deletion(cursor.unwrap_or(0), filter),
             ViewRequest::FlowsWatch { filter } => self.flows_watch(connection, filter, descriptors),
             ViewRequest::Explain { question } => self.explain(question),
+            ViewRequest::Dns => self.show_dns(),
             ViewRequest::Rules { v6, text } => self.show_rules(v6, text),
         }
+    }
+
+    fn show_dns(&self) -> Handled {
+        let view = self.in_loop(|inner| inner.switch.dns_view())?;
+        now(show::dns_rows(self.told.dns(), &view, &Names::of(&self.model)))
     }
 
     fn neighbour_page(&self, cursor: usize) -> Handled {
@@ -55,12 +62,27 @@ impl Daemon {
     }
 
     fn flow_page(&self, cursor: u32, filter: FlowFilter) -> Handled {
+        let uplinks = self.user_ports();
         let (flows, next) = self.in_loop(move |inner| {
             let (mut flows, next) = inner.switch.conntrack().page(inner.now(), cursor, PAGE as u32);
             flows.retain(|flow| filter.picks(flow));
-            (origins(&inner.switch, flows), next)
+            let socket = |flow: &FlowRow| uplinks.iter().find_map(|port| inner.host_socket(*port, flow));
+            let sockets: Vec<Option<SocketAddr>> = flows.iter().map(socket).collect();
+            ((origins(&inner.switch, flows), sockets), next)
         })?;
-        now(self.flow_rows(&flows, next))
+        let (flows, sockets) = flows;
+        let mut page = self.flow_rows(&flows, next);
+        for (row, socket) in page.rows.iter_mut().zip(sockets) {
+            row.host_socket = socket.map_or_else(String::new, |socket| socket.to_string());
+        }
+        now(page)
+    }
+
+    /// The ports whose devices are the host's sockets.
+    fn user_ports(&self) -> Vec<PortId> {
+        let uplinks = self.model.uplinks().into_iter().filter(|uplink| uplink.is_user());
+        let ports = uplinks.filter_map(|uplink| self.model.container(uplink.id)?.endpoints.first());
+        ports.map(|endpoint| PortId(endpoint.port)).collect()
     }
 
     fn flow_deletion(&self, cursor: u32, filter: FlowFilter) -> Handled {

@@ -32,15 +32,20 @@ impl Fixture {
         let thread = std::thread::spawn(move || inner.run());
         let runtime = Runtime::lock(&socket).unwrap();
         let options = Options {
+            resolv_conf: socket.with_extension("resolv.conf"),
             socket,
             offload: true,
-            icc: true,
-            firewall: Firewall::default(),
-            ip_forward: true,
+            config: DaemonConfig::default(),
+            uplink: false,
             transient: false,
+            confine: false,
             ready: None,
         };
-        Self { daemon: Daemon::new(options, runtime, switch).unwrap(), thread, _directory: directory }
+        Self {
+            daemon: Daemon::new(options, runtime, switch, Vec::new(), String::new()).unwrap(),
+            thread,
+            _directory: directory,
+        }
     }
 
     fn ask(&mut self, from: usize, request: Request, descriptors: Vec<OwnedFd>) -> Result<Answer, Kind> {

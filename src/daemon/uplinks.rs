@@ -9,20 +9,23 @@
 //! IP addresses must not be the parent's, whose kernel would answer at them too; that is refused when we
 //! are told ours, and shown as the state `conflict` when the parent gets one of them later.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use ipnet::IpNet;
 
 use super::{Daemon, Handled, containers, failed, netlink, next, now};
+use crate::control::compile;
 use crate::control::model::{FarEnd, Network, UplinkChange, UplinkSpec};
 use crate::control::show::{self, UplinkRow};
-use crate::control::{Id, Kind, Refused};
+use crate::control::{Id, Kind, Model, Refused};
 use crate::dataplane::PortId;
 use crate::io::netlink::monitor::{Event, Monitor};
 use crate::io::netlink::{LinkInfo, Netlink};
+use crate::io::uplink::user::{self, UserDevice};
 use crate::io::uplink::{PacketDevice, Station};
 use crate::io::{host, random};
+use crate::wire::ip::Addr;
 
 /// The interface behind a packet uplink.
 #[derive(Debug)]
@@ -50,6 +53,7 @@ impl Daemon {
             FarEnd::Container(_) => Ok(()),
             FarEnd::Tap(_) => self.attach_foreign(id, pid, nursery, true, descriptors),
             FarEnd::Packet(_) => self.attach_packet(id, spec.mtu, descriptors),
+            FarEnd::User(_) => self.attach_user(id),
         };
         if let Err(refused) = attached {
             self.uplink_drop(id)?;
@@ -91,13 +95,42 @@ impl Daemon {
         Ok(())
     }
 
+    /// Makes a port of the host's sockets.
+    fn attach_user(&mut self, id: Id) -> Result<(), Refused> {
+        let endpoints = self.model.container(id).map(|container| container.endpoints.clone());
+        let Some([endpoint]) = endpoints.as_deref() else { return Err(failed(&"the uplink has no port")) };
+        let Some(uplink) = self.model.network(id) else { return Err(failed(&"the uplink has gone")) };
+        let seed = random::seed();
+        let policy = user_policy(&self.model, uplink, self.told.resolvers());
+        let device = UserDevice::new(endpoint.mac, uplink.gateway_mac(), policy, seed);
+        let (device, handle) = device.map_err(|error| failed(&error))?;
+        self.model.started(id, 0, host::now_ns())?;
+        self.attach_device(id, endpoint, Box::new(device))?;
+        if let Some(shell) = self.containers.get_mut(&id) {
+            shell.user = Some(handle);
+        }
+        // What is published already comes in by it from now on.
+        self.tell_switch()
+    }
+
+    /// Tells the user uplinks how their flows go, and what is inside.
+    pub(super) fn tell_policies(&mut self) {
+        for (id, shell) in &mut self.containers {
+            if let (Some(handle), Some(uplink)) = (&mut shell.user, self.model.network(*id)) {
+                handle.set_policy(user_policy(&self.model, uplink, self.told.resolvers()));
+            }
+        }
+    }
+
     /// Monitors of uplinks' interfaces to watch from now on.
     pub(super) fn take_new_monitors(&mut self) -> Vec<(Id, OwnedFd)> {
         let shells = self.containers.iter_mut();
         let parents = shells.filter_map(|(id, shell)| Some((*id, shell.parent.as_mut()?)));
-        let fresh = parents.filter_map(|(id, parent)| {
-            let is_new = std::mem::take(&mut parent.is_new);
-            Some((id, parent.monitor.as_fd().try_clone_to_owned().ok().filter(|_| is_new)?))
+        let fresh = parents.filter(|(_, parent)| parent.is_new).filter_map(|(id, parent)| {
+            // While there are too few descriptors, the next turn tries again.
+            let watched = parent.monitor.as_fd().try_clone_to_owned().ok()?;
+            parent.is_new = false;
+            Some((id, watched))
         });
         fresh.collect()
     }
@@ -226,6 +259,21 @@ impl Daemon {
         if row.state == "up" && common(uplink, &addresses).is_some() {
             row.state = "conflict".to_owned();
         }
+    }
+}
+
+/// What a user uplink's device is told of it, and of whom the switch itself asks for names.
+fn user_policy(model: &Model, uplink: &Network, resolvers: Vec<SocketAddr>) -> user::Policy {
+    let options = uplink.user_options().cloned().unwrap_or_default();
+    let gateways = uplink.uplink.iter().flat_map(|uplink| &uplink.gateways);
+    user::Policy {
+        far_end: gateways.map(|gateway| Addr::from(*gateway)).collect(),
+        host: options.host,
+        denied: options.denied.into_iter().map(compile::prefix).collect(),
+        source: options.source,
+        interface: options.interface,
+        resolvers,
+        inside: compile::inside(model),
     }
 }
 
