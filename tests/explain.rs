@@ -104,6 +104,7 @@ fn lab(filter_bridged: bool, published: bool) -> Lab {
             mss_clamp: if network == 1 { MssClamp::PathMtu } else { MssClamp::Off },
             uplink: None,
             filter_bridged: filter_bridged && network == 0,
+            sockets: false,
         };
         lab.apply(Change::SetInterface(NetworkId(network), Some(interface)));
     }
@@ -141,6 +142,7 @@ fn policy(published: bool) -> Policy {
         host: None,
         host_ports: (8000, 8000),
         container_ports: (80, 80),
+        from: Vec::new(),
     };
     Policy {
         iptables: true,

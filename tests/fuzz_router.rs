@@ -11,17 +11,21 @@ mod errors;
 #[path = "router/packets.rs"]
 mod packets;
 #[allow(dead_code)]
+#[path = "../src/dataplane/dns/samples.rs"]
+mod samples;
+#[allow(dead_code)]
 #[path = "router/world.rs"]
 mod world;
 
 use std::time::Duration;
 
 use common::blows::{ENOUGH, Random, Seed, bend, iterations};
-use common::lab::{Lab, Recorder};
+use common::lab::{Lab, Recorder, Sent};
 use errors::{Says, told};
-use packets::{ACK, FIN, RST, SYN, echo, fragments, icmp, other, super_frame, tcp, udp};
+use packets::{ACK, FIN, PSH, RST, SYN, echo, fragments, icmp, other, super_frame, tcp, udp};
 use tapswitch::control::docker_rules::{self, Action, Policy, UserRule};
 use tapswitch::dataplane::conntrack::Limits;
+use tapswitch::dataplane::dns::{self, Outcome};
 use tapswitch::dataplane::frame::MAX_LEN;
 use tapswitch::dataplane::{
     Change, Counters, DropReason, Frame, Interface, MssClamp, NetworkConfig, PortId, Settings, Verdict, fdb,
@@ -93,6 +97,66 @@ fn seeds() -> Vec<Seed> {
         }
     }
     seeds
+}
+
+/// Questions about names, and what others may say of them.
+fn questions() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    let (ours, others) = (samples::ask_edns(7, "alice", 1, 4096), samples::ask(8, "example.com", 28));
+    let answer = samples::reply(&others, &[60, 30], Some((10, 20)), true);
+    for (version, (from, to)) in
+        BOTH.into_iter().flat_map(|version| [(ALICE, GATEWAY1), (CAROL, GATEWAY2)].map(|way| (version, way)))
+    {
+        for message in [&ours, &others, &answer] {
+            seeds.push(udp(version, from, to, (5000, 53)).with_data(message));
+            let framed = [&(message.len() as u16).to_be_bytes()[..], message].concat();
+            seeds.push(tcp(version, from, to, (5000, 53), PSH | ACK, (101, 1)).with_data(&framed));
+            seeds.push(udp(version, SERVER, OURS, (53, 5000)).with_data(message));
+        }
+        seeds.push(tcp(version, from, to, (5000, 53), SYN, (100, 0)));
+        seeds.push(tcp(version, from, to, (5000, 53), FIN | ACK, (101, 1)));
+    }
+    seeds.iter().map(|packet| (packet.bytes(), Offload::NONE)).collect()
+}
+
+/// The gateways answer questions about names.
+fn set_names(lab: &mut Lab, on: bool) {
+    for (network, party) in [(NET1, ALICE), (NET2, CAROL)] {
+        let name = |version| dns::Name {
+            name: "alice".into(),
+            address: party.addr(version),
+            reverse: true,
+            known_to: None,
+        };
+        let upstreams = BOTH.map(|version| (SERVER.ip(version), 53).into()).to_vec();
+        let config = dns::Config { names: BOTH.map(name).to_vec(), upstreams, upstreams_of: Vec::new() };
+        lab.apply(Change::SetDns(network, on.then_some(config)));
+    }
+}
+
+/// An upstream answers what it is asked now and then.
+fn upstream_says(random: &mut Random, lab: &mut Lab, sums: &mut Sums, sent: &[Sent]) {
+    for (port, bytes, _) in sent {
+        let asks = *port == 9 && bytes.len() > 54 && bytes[12..14] == [8, 0] && bytes[23] == 17;
+        if !asks || bytes[36..38] != [0, 53] || random.below(4) == 0 {
+            continue;
+        }
+        let source_port = u16::from_be_bytes([bytes[34], bytes[35]]);
+        let mut answer = bytes[42..].to_vec();
+        answer[2] |= 0x80;
+        answer[3] |= if random.below(4) == 0 { 2 } else { 0 };
+        answer[2] |= if random.below(4) == 0 { 2 } else { 0 };
+        if random.below(4) == 0 {
+            let at = random.below(answer.len());
+            answer[at] ^= 1 << random.below(8);
+        }
+        let packet = udp(Version::V4, SERVER, OURS, (53, source_port)).with_data(&answer);
+        let mut out = Recorder::default();
+        let verdict = lab.switch.input(lab.now, PortId(9), &mut packet.frame(), &mut out, &mut ());
+        sums.all.rx.count(packet.bytes().len(), 1);
+        sums.verdicts += u64::from(matches!(verdict, Verdict::Drop(_)));
+        sums.sent(out);
+    }
 }
 
 /// A router with little room.
@@ -172,6 +236,7 @@ impl Sums {
 #[test]
 fn the_router() {
     let (seeds, mut random, mut lab, mut frame) = (seeds(), Random(5), cramped(), Frame::new());
+    set_names(&mut lab, true);
     let mut sums = Sums { all: total(&lab), verdicts: total(&lab).dropped() };
     for _ in 0..iterations() / 5 {
         let (mut bytes, offload) = bend(&mut random, &seeds);
@@ -206,9 +271,61 @@ fn the_router() {
     );
 }
 
+/// Bytes to the name server, by UDP and TCP, and from its upstreams.
+#[test]
+fn the_name_server() {
+    let (seeds, mut random, mut lab, mut frame) = (questions(), Random(7), cramped(), Frame::new());
+    lab.apply(Change::Set(Settings::default()));
+    [ALICE, CAROL, OUTSIDE].into_iter().for_each(|party| introduce(&mut lab, party));
+    set_names(&mut lab, true);
+    let mut sums = Sums { all: total(&lab), verdicts: total(&lab).dropped() };
+    for _ in 0..iterations() / 20 {
+        let (mut bytes, offload) = bend(&mut random, &seeds);
+        mend(&mut random, &mut bytes);
+        // Without a checksum, what was bent is read (RFC 768).
+        if bytes.len() > 42 && bytes[12..15] == [8, 0, 0x45] && bytes[23] == 17 {
+            bytes[40..42].fill(0);
+        }
+        frame.set(&bytes, offload);
+        let from = PortId([1, 3, 9][random.below(3)]);
+        sums.all.rx.count(bytes.len().min(MAX_LEN), offload.segments(frame.bytes()));
+        let mut out = Recorder::default();
+        let verdict = lab.switch.input(lab.now, from, &mut frame, &mut out, &mut ());
+        sums.verdicts += u64::from(matches!(verdict, Verdict::Drop(_)));
+        let sent = out.0.clone();
+        sums.sent(out);
+        upstream_says(&mut random, &mut lab, &mut sums, &sent);
+        match random.below(1000) {
+            0 => sums.sent(Recorder(lab.wait(Duration::from_secs(random.below(12) as u64)))),
+            1 => set_names(&mut lab, random.below(8) > 0),
+            2 => set_names(&mut lab, true),
+            3..20 => {
+                let before = total(&lab);
+                [ALICE, CAROL, OUTSIDE].into_iter().for_each(|party| introduce(&mut lab, party));
+                take_over(&mut sums, &before, &total(&lab));
+            }
+            _ => lab.now = lab.now + Duration::from_micros(random.below(1000) as u64),
+        }
+        let names = lab.switch.dns_view();
+        assert!(names.waiting <= 2 * 128 && names.connections <= 2 * 16, "{names:?}");
+    }
+    let (seen, names) = (total(&lab), lab.switch.dns_view());
+    assert_eq!((seen.rx, seen.tx), (sums.all.rx, sums.all.tx));
+    println!("{names:?}\n{:?}", seen.reasons().collect::<Vec<_>>());
+    let sum = |outcome| names.networks.iter().map(|network| network.outcomes[outcome]).sum::<u64>();
+    let heard = names.upstreams[0].1;
+    let reached = Outcome::ALL[..4].iter().chain(&[Outcome::FormErr, Outcome::NotImp, Outcome::Failed]);
+    let reached = reached.filter(|outcome| **outcome != Outcome::Cached).all(|outcome| sum(*outcome) > 0);
+    assert!(iterations() < ENOUGH || reached && heard.answers.min(heard.mismatched) > 0, "{names:?}");
+    set_names(&mut lab, true);
+    lab.wait(Duration::from_secs(60));
+    let rest = lab.switch.dns_view();
+    assert_eq!((rest.waiting, rest.connections), (0, 0), "everything ends");
+}
+
 /// What bytes alone cannot bring about here: there is always a route, and no device; to fill a table with what
 /// may not be evicted takes whole connections.
-const NOT_REACHED: [&str; 8] = [
+const NOT_REACHED: [&str; 13] = [
     "no_route",
     "neighbour_limit",
     "ct_full",
@@ -217,6 +334,11 @@ const NOT_REACHED: [&str; 8] = [
     "egress_lost",
     "egress_full",
     "egress_refused",
+    "host_denied",
+    "host_unsupported",
+    "host_no_descriptor",
+    "host_no_ping",
+    "host_limit",
 ];
 
 fn total(lab: &Lab) -> Counters {
@@ -272,13 +394,20 @@ fn take_over(sums: &mut Sums, before: &Counters, after: &Counters) {
 /// What was foreseen happens, whatever the bytes.
 #[test]
 fn previews() {
-    let (seeds, mut random, mut lab) = (seeds(), Random(6), cramped());
+    let seeds = [seeds(), questions()].concat();
+    let (mut random, mut lab) = (Random(6), cramped());
+    set_names(&mut lab, true);
     [ALICE, CAROL, OUTSIDE].into_iter().for_each(|party| introduce(&mut lab, party));
     for _ in 0..iterations() / 100 {
         let (mut bytes, offload) = bend(&mut random, &seeds);
         mend(&mut random, &mut bytes);
         let mut frame = Frame::new();
         frame.set(&bytes, offload);
+        // What a connection says depends on all that it has heard, and is not foreseen.
+        if lab.switch.dns_view().connections > 0 {
+            set_names(&mut lab, false);
+            set_names(&mut lab, true);
+        }
         // The lab compares.
         let _ = lab.send(PORTS[random.below(PORTS.len())], &frame);
         lab.now = lab.now + Duration::from_micros(random.below(3000) as u64);

@@ -163,6 +163,18 @@ fn the_lab_comes_up_and_serves() {
     until("the end of its daemon, too", || scratch.run("tapswitch ps").status.code() == Some(1));
 }
 
+#[test]
+fn the_daemons_file_is_taken() {
+    let scratch = Scratch::new();
+    let [json] = &blocks("json")[..] else { panic!("one file") };
+    fs::write(scratch.0.path().join("daemon.json"), json).unwrap();
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let command = "tapswitch daemon -d --config daemon.json";
+    assert!(readme.contains(command));
+    scratch.succeeds(command);
+    assert!(scratch.succeeds("tapswitch network inspect bridge").contains("\"172.26.0.1\""));
+}
+
 /// The commands that a help text lists, and those under them.
 fn commands(scratch: &Scratch, above: &str) -> Vec<String> {
     let help = scratch.succeeds(&format!("tapswitch {above} --help"));

@@ -303,8 +303,10 @@ fn policy(user_rules: u32) -> Policy {
             host: None,
             host_ports: PUBLISHED,
             container_ports: (80, 80 + PUBLISHED.1 - PUBLISHED.0),
+            from: Vec::new(),
         }],
         links: Vec::new(),
+        proxies: Vec::new(),
         user_rules: (0..user_rules).map(user_rule).collect(),
     }
 }
@@ -323,6 +325,7 @@ fn changes(setting: Setting) -> Vec<Change> {
             mss_clamp: MssClamp::Off,
             uplink: None,
             filter_bridged: false,
+            sockets: false,
         }
     };
     let most = 1 << 22;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
-use smoltcp::socket::{icmp, tcp};
+use smoltcp::socket::{icmp, tcp, udp};
 use smoltcp::time::Instant as HostTime;
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Address};
 use tapswitch::dataplane::{Frame, Instant, PortId, Switch};
@@ -67,6 +67,8 @@ pub(crate) struct Host {
     wire: Wire,
     interface: Interface,
     sockets: SocketSet<'static>,
+    /// The last source port of a connection.
+    next_port: u16,
 }
 
 impl Host {
@@ -76,7 +78,7 @@ impl Host {
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut wire, HostTime::ZERO);
         interface.update_ip_addrs(|own| own.push(IpCidr::new(address(number), 24)).unwrap());
-        Self { port, wire, interface, sockets: SocketSet::new(Vec::new()) }
+        Self { port, wire, interface, sockets: SocketSet::new(Vec::new()), next_port: 40_000 }
     }
 
     /// Listens for a TCP connection.
@@ -90,11 +92,24 @@ impl Host {
     pub(crate) fn connect(&mut self, number: u8, port: u16) -> SocketHandle {
         let socket = self.sockets.add(tcp_socket());
         let tcp = self.sockets.get_mut::<tcp::Socket>(socket);
-        tcp.connect(self.interface.context(), (address(number), port), 40_000).unwrap();
+        self.next_port += 1;
+        tcp.connect(self.interface.context(), (address(number), port), self.next_port).unwrap();
         socket
     }
 
     pub(crate) fn tcp(&mut self, socket: SocketHandle) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(socket)
+    }
+
+    /// Opens a UDP port.
+    pub(crate) fn bind(&mut self, port: u16) -> SocketHandle {
+        let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 16], vec![0; BUFFER]);
+        let socket = self.sockets.add(udp::Socket::new(buffer(), buffer()));
+        self.udp(socket).bind(port).unwrap();
+        socket
+    }
+
+    pub(crate) fn udp(&mut self, socket: SocketHandle) -> &mut udp::Socket<'static> {
         self.sockets.get_mut(socket)
     }
 
@@ -149,14 +164,26 @@ impl Village {
     pub(crate) fn run(&mut self, mut done: impl FnMut(&mut [Host]) -> bool) {
         let deadline = self.now + Duration::from_secs(3600);
         while !done(&mut self.hosts) {
-            if !self.exchange() {
-                self.now = self.next_event().expect("nobody has anything left to do");
+            // What was said last may have been all that was missing.
+            if !self.exchange() && !done(&mut self.hosts) {
+                self.pass_time();
                 assert!(self.now < deadline, "not done after an hour");
-                let mut out = Recorder::default();
-                self.switch.handle_timeout(self.now, &mut out);
-                self.deliver(out);
             }
         }
+    }
+
+    /// Everybody speaks once, or time passes if nobody has anything to say.
+    pub(crate) fn step(&mut self) {
+        if !self.exchange() {
+            self.pass_time();
+        }
+    }
+
+    fn pass_time(&mut self) {
+        self.now = self.next_event().expect("nobody has anything left to do");
+        let mut out = Recorder::default();
+        self.switch.handle_timeout(self.now, &mut out);
+        self.deliver(out);
     }
 
     /// Everybody speaks once; whether anybody had something to say.

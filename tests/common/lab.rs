@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tapswitch::dataplane::conntrack::FlowRow;
+use tapswitch::dataplane::dns::Outcome;
 use tapswitch::dataplane::fdb::FdbEntry;
 use tapswitch::dataplane::filter::{Count as RuleCount, TableKind};
 use tapswitch::dataplane::{
@@ -71,6 +72,12 @@ pub(crate) enum Count {
     Ct(&'static str, i64),
     /// A counter of the neighbour table.
     Neighbour(&'static str, i64),
+    /// A question on this network had this outcome.
+    Names(u32, &'static str),
+    /// A counter of the upstreams, all together.
+    Upstream(&'static str, i64),
+    /// A counter of the cache of answers.
+    Cache(&'static str, i64),
     /// The frame's packet was counted at these rules: `"FORWARD 1 4, nat PREROUTING 0"`; 0 is the policy.
     Walk(&'static str),
     /// So was the packet in the frame that left as this one, counted from 0.
@@ -203,6 +210,7 @@ impl Lab {
             values.insert(("network", id, "gateway", "conflicts"), network.gateway.conflicts);
         }
         add_tables(&mut values, &self.switch);
+        add_names(&mut values, &self.switch);
         for version in [Version::V4, Version::V6] {
             add_rules(&mut values, &self.switch, version);
         }
@@ -236,6 +244,37 @@ fn add_tables(values: &mut Values, switch: &Switch) {
         ("solicited", known.solicited),
     ];
     values.extend(named.map(|(name, value)| (("neighbours", 0, "", name), value)));
+}
+
+fn add_names(values: &mut Values, switch: &Switch) {
+    let view = switch.dns_view();
+    for network in &view.networks {
+        for outcome in Outcome::ALL {
+            values
+                .insert(("names", network.network.0, "outcome", outcome.name()), network.outcomes[*outcome]);
+        }
+    }
+    for (_, upstream) in &view.upstreams {
+        let named = [
+            ("queries", upstream.queries),
+            ("answers", upstream.answers),
+            ("timeouts", upstream.timeouts),
+            ("failures", upstream.failures),
+            ("mismatched", upstream.mismatched),
+        ];
+        for (name, value) in named {
+            *values.entry(("names", 0, "upstreams", name)).or_default() += value;
+        }
+    }
+    let cache = view.cache;
+    let named = [
+        ("entries", cache.entries as u64),
+        ("hits", cache.counters.hits),
+        ("misses", cache.counters.misses),
+        ("inserted", cache.counters.inserted),
+        ("evicted", cache.counters.evicted),
+    ];
+    values.extend(named.map(|(name, value)| (("names", 0, "cache", name), value)));
 }
 
 fn add_rules(values: &mut Values, switch: &Switch, version: Version) {
@@ -391,6 +430,9 @@ impl Passage {
             Count::Mapped => vec![(("conntrack", 0, "", "mappings"), 1)],
             Count::Ct(name, by) => vec![(("conntrack", 0, "", name), by)],
             Count::Neighbour(name, by) => vec![(("neighbours", 0, "", name), by)],
+            Count::Names(network, outcome) => vec![(("names", network, "outcome", outcome), 1)],
+            Count::Upstream(name, by) => vec![(("names", 0, "upstreams", name), by)],
+            Count::Cache(name, by) => vec![(("names", 0, "cache", name), by)],
             Count::Walk(rules) => walk(rules, bytes),
             Count::WalkOf(at, rules) => walk(rules, &self.sent[at].1),
         }

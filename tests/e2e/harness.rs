@@ -169,6 +169,8 @@ impl Lab {
         }
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("HOME", "/").env("TAPSWITCH_SOCKET", &self.socket).env("TERM", "dumb");
+        // A switch of its own, but where a scenario is about this machine's sockets: `--uplink user`.
+        command.env("TAPSWITCH_UPLINK", "none");
         command.stdin(Stdio::null()).current_dir("/");
         command
     }
@@ -243,6 +245,13 @@ impl Lab {
     /// Whether `ping` in one container reaches an address or a name.
     pub(crate) fn pings(&self, container: &str, target: &str) -> bool {
         self.ts(&format!("exec {container} ping -c1 -W1 {target}")).status.success()
+    }
+
+    /// A container's address on its first network; asking for its name would be traffic as well.
+    #[track_caller]
+    pub(crate) fn address(&self, container: &str) -> String {
+        let all = self.row("ps", "name", container)["addresses"].as_str().unwrap().to_owned();
+        all.split(',').next().unwrap().to_owned()
     }
 
     /// Starts a daemon in the background.

@@ -29,6 +29,9 @@ fn preflight_is_content(lab: &Lab) {
         assert_eq!(row["state"], "ok", "{report}");
         assert_eq!(row["mend"], "");
     }
+    let confinement = rows.iter().find(|row| row["check"] == "confinement").unwrap();
+    assert!(confinement["detail"].as_str().unwrap().starts_with("capabilities "), "{report}");
+    assert_eq!(confinement["state"] == "ok", report.contains("seccomp yes, landlock ABI "), "{report}");
 }
 
 fn the_demo_lab_comes_and_goes(lab: &Lab) {

@@ -17,20 +17,28 @@ macro_rules! scenarios {
 }
 
 mod capture;
+mod confine;
 mod containers;
 mod daemon;
 mod harness;
+mod host;
+mod host_port;
 mod idle;
 mod inside;
 mod labs;
+mod names;
 mod networks;
 mod plug;
 mod policy;
 mod publish;
+mod published_host;
+mod resolvers;
 mod routing;
 mod tables;
 mod thousand;
 mod traffic;
 mod transfers;
 mod uplink;
+mod user_tcp;
+mod user_udp;
 mod world;

@@ -94,7 +94,7 @@ fn a_port_is_kept_and_shared_with_nobody(lab: &Lab) {
 }
 
 /// From one socket to several addresses and ports by turns: what each saw.
-const PROBE: &str = "
+pub(crate) const PROBE: &str = "
 import socket, sys
 family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
 s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(3)

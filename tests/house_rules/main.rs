@@ -14,7 +14,7 @@ use source::{Function, PathUse, Source};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("dataplane", &["wire"]),
-    ("flows", &["wire"]),
+    ("flows", &["wire", "dataplane::Instant"]),
     ("capture", &["wire"]),
     ("control", &["wire", "dataplane", "capture"]),
     ("io", &["wire", "dataplane", "flows", "capture", "control"]),
@@ -72,8 +72,9 @@ const IMPURE_CRATES: &[&str] = &[
     "tun_tap",
 ];
 
-/// The only places for `unsafe`: one file per kernel facility, and the counting allocator of a test.
-const MAY_BE_UNSAFE: &[&str] = &["src/io/sys/", "tests/no_alloc.rs"];
+/// The only places for `unsafe`: one file per kernel facility, the counting allocator of a test, and the
+/// system calls that a test tries to see them refused.
+const MAY_BE_UNSAFE: &[&str] = &["src/io/sys/", "tests/no_alloc.rs", "tests/confine.rs"];
 
 /// Tests of what no descriptor tells (a file in /proc, a counter): one helper asks again until a condition
 /// holds or a deadline passes. Nothing else in them sleeps.

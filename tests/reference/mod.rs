@@ -212,6 +212,7 @@ impl Bridge {
             | Change::AddRoute(_)
             | Change::RemoveRoute(_)
             | Change::SetRules(..)
+            | Change::SetDns(..)
             | Change::Set(_) => panic!("the model of the bridge is not told of the router"),
             Change::RemoveFdb(id, _) if !has_network(id) => return Err(Rejected::UnknownNetwork(id)),
             Change::RemoveFdb(id, mac) => {

@@ -149,12 +149,18 @@ impl Packet {
 
     /// With so many bytes of payload, none of them alike.
     #[must_use]
-    pub(crate) fn with_payload(mut self, len: usize) -> Self {
+    pub(crate) fn with_payload(self, len: usize) -> Self {
+        self.with_data(&(0..len).map(|at| (at % 251) as u8).collect::<Vec<_>>())
+    }
+
+    /// With this payload.
+    #[must_use]
+    pub(crate) fn with_data(mut self, payload: &[u8]) -> Self {
         let (Body::Udp { data, .. }
         | Body::Tcp { data, .. }
         | Body::Icmp { data, .. }
         | Body::Other { data, .. }) = &mut self.body;
-        *data = (0..len).map(|at| (at % 251) as u8).collect();
+        *data = payload.to_vec();
         self
     }
 

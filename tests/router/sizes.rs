@@ -12,8 +12,8 @@ use crate::errors::{Says, about};
 use crate::neighbours::answer;
 use crate::packets::{ACK, Body, Packet, SYN, echo, fragments, super_frame, tcp, udp};
 use crate::world::{
-    ALICE, BACK, BOB, BOTH, GATEWAY1, NET1, OURS, OUT, OUT_NEW, OUTSIDE, SERVER, interface1, introduce, open,
-    policy, strangers, world, world_of,
+    ALICE, BACK, BOB, BOTH, GATEWAY1, NET1, OURS, OUT, OUT_NEW, OUTSIDE, SERVER, WAN, interface1, introduce,
+    open, policy, strangers, uplink, world, world_of,
 };
 
 fn routed(port: u32) -> Verdict {
@@ -92,6 +92,55 @@ fn fragments_are_cut_again_for_a_narrower_network() {
         sent.extend(lab.send(1, &Frame::from_bytes(&piece)).sent);
     }
     assert_eq!(sent, [about(&packet, Says::TooBig(1280), GATEWAY1).by(1)]);
+}
+
+/// An uplink whose far end is a host's sockets.
+fn to_sockets(mtu: u32) -> Lab {
+    let wan = NetworkConfig { mtu, ..NetworkConfig::default() };
+    let mut lab = world_of(&open(), [NetworkConfig::default(), NetworkConfig::default(), wan]);
+    lab.apply(Change::SetInterface(WAN, Some(Interface { sockets: true, ..uplink() })));
+    introduce(&mut lab, OUTSIDE);
+    lab
+}
+
+#[test]
+fn packets_leave_by_sockets_uncut() {
+    for version in BOTH {
+        let mut lab = to_sockets(1280);
+        let packet = udp(version, ALICE, SERVER, (5000, 53)).with_payload(65_507).may_be_cut();
+        let sent: Vec<_> =
+            fragments(&packet, 1500).iter().flat_map(|piece| rule(&mut lab, 1, piece)).collect();
+        assert_eq!(sent, [packet.routed(OUTSIDE).by(9)]);
+    }
+}
+
+#[test]
+fn what_came_by_sockets_is_cut_as_by_its_source() {
+    let mut lab = to_sockets(1280);
+    let packet = |len| udp(Version::V6, SERVER, ALICE, (53, 5000)).with_payload(len);
+    // Only what was asked for goes on from there.
+    let _ = lab.send(1, &udp(Version::V6, ALICE, SERVER, (5000, 53)).frame());
+    for len in [1452, 1453, 9000, 65_527] {
+        let mut sent = lab.send(9, &packet(len).frame()).sent;
+        assert_eq!(sent.len(), if len == 1452 { 1 } else { (8 + len).div_ceil(1448) }, "{len}");
+        let id = |frame: &[u8]| (frame[20] == 44).then(|| [58, 59, 60, 61].map(|at| frame[at]));
+        let first = id(&sent[0].1);
+        let seen: Vec<_> =
+            sent.iter().map(|(port, frame, _)| (*port, id(frame), frame.len() <= 1514)).collect();
+        assert!(seen.iter().all(|seen| *seen == (1, first, true)), "{len}: {seen:?}");
+        // Put together again they are what was sent.
+        let headers = if len == 1452 { 54 } else { 62 };
+        let body: Vec<u8> = sent.iter_mut().flat_map(|(_, frame, _)| frame.split_off(headers)).collect();
+        assert_eq!(body, packet(len).bytes()[54..]);
+    }
+    // A burst's datagrams are packets each.
+    let config = NetworkConfig { mtu: 1280, ..NetworkConfig::default() };
+    lab.apply(Change::SetNetwork(NET1, config));
+    let (bytes, offload) = super_frame(&packet(3000), 1400);
+    let mut frame = Frame::new();
+    frame.set(&bytes, offload);
+    let sent = lab.send(9, &frame).sent;
+    assert_eq!(sent.iter().map(|(_, frame, _)| frame.len()).collect::<Vec<_>>(), [1294, 238, 1294, 238, 262]);
 }
 
 #[test]

@@ -99,6 +99,7 @@ pub(crate) fn interface(role: Role, own: Party, bits: u8) -> Interface {
         mss_clamp: MssClamp::Off,
         uplink: None,
         filter_bridged: false,
+        sockets: false,
     }
 }
 
@@ -135,6 +136,7 @@ pub(crate) fn policy() -> Policy {
         ],
         publishes: BOTH.map(|version| publish(CAROL, version, 6, (8000, 8000), 80)).to_vec(),
         links: Vec::new(),
+        proxies: Vec::new(),
         user_rules: Vec::new(),
     }
 }
@@ -154,6 +156,7 @@ pub(crate) fn publish(
         host: None,
         host_ports,
         container_ports: (first, first + (host_ports.1 - host_ports.0)),
+        from: Vec::new(),
     }
 }
 
