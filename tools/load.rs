@@ -53,6 +53,9 @@ enum Command {
         /// Seconds measured.
         #[arg(long, default_value_t = 2.0)]
         seconds: f64,
+        /// Ends after so many, even when there is time left.
+        #[arg(long, default_value_t = u64::MAX)]
+        count: u64,
     },
     /// 64-byte UDP frames as fast as they go; the address may be a broadcast address.
     Flood {
@@ -83,7 +86,9 @@ fn main() -> anyhow::Result<()> {
                 round_trips(server, Duration::from_secs_f64(warm_up), Duration::from_secs_f64(seconds))?;
             summary(all)
         }
-        Command::Connections { server, seconds } => connections(server, Duration::from_secs_f64(seconds))?,
+        Command::Connections { server, seconds, count } => {
+            connections(server, Duration::from_secs_f64(seconds), count)?
+        }
         Command::Flood { server, seconds } => flood(server, Duration::from_secs_f64(seconds))?,
         Command::Paced { server, rate, seconds } => paced(server, rate, seconds)?,
     };
@@ -186,11 +191,11 @@ fn connect(server: IpAddr, port: u16) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-fn connections(server: IpAddr, duration: Duration) -> anyhow::Result<serde_json::Value> {
+fn connections(server: IpAddr, duration: Duration, most: u64) -> anyhow::Result<serde_json::Value> {
     let start = Instant::now();
     let mut count = 0u64;
     let mut byte = [0];
-    while start.elapsed() < duration {
+    while count < most && start.elapsed() < duration {
         let mut stream = connect(server, CONNECT_PORT)?;
         stream.write_all(&byte)?;
         stream.read_exact(&mut byte)?;

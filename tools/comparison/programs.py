@@ -15,10 +15,10 @@ TAPSWITCH = os.path.join(TARGET, "release/tapswitch")
 class Tapswitch:
     """A daemon of ours."""
 
-    def __init__(self, lab, *flags):
+    def __init__(self, lab, *flags, ns=None):
         self.lab = lab
         self.env = {"TAPSWITCH_SOCKET": os.path.join(lab.directory, "control.sock")}
-        self.process = lab.start([TAPSWITCH, "daemon", *flags], env=self.env)
+        self.process = lab.start([TAPSWITCH, "daemon", *flags], ns=ns, env=self.env)
         wait_for(lambda: os.path.exists(self.env["TAPSWITCH_SOCKET"]), "the daemon's socket")
 
     def run(self, *words):

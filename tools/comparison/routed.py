@@ -30,7 +30,8 @@ class Path:
         # Hosts by network; host b, or the only one, is on the last.
         self.inside = inside
         self.outside = outside
-        self.addresses = {host: NETS[net].replace(".0/24", ".2") for host, net in inside.items()}
+        # Where slirp4netns puts its host.
+        self.addresses = {host: NETS[net].replace(".0/24", ".100") for host, net in inside.items()}
         if outside:
             self.addresses[outside] = OUTSIDE
         self.targets = {"b": UPLINK} if "b" in inside and outside else {}
@@ -47,13 +48,17 @@ PATHS = {path.name: path for path in (
 )}
 
 
+def veth(lab, path, host):
+    """A veth pair: eth0 at the host, port-X in the router's namespace."""
+    lab.run(["ip", "link", "add", "port-" + host, "type", "veth", "peer", "name", "eth0", "netns", lab.ns(host)],
+            ns="s")
+    lab.run(["ip", "link", "set", "port-" + host, "up"], ns="s")
+    configure(lab, path, host)
+
+
 def veths(lab, path):
-    """A veth pair per host: eth0 there, port-X in the router's namespace."""
     for host in path.addresses:
-        lab.run(["ip", "link", "add", "port-" + host, "type", "veth", "peer", "name", "eth0",
-                 "netns", lab.ns(host)], ns="s")
-        lab.run(["ip", "link", "set", "port-" + host, "up"], ns="s")
-        configure(lab, path, host)
+        veth(lab, path, host)
 
 
 def configure(lab, path, host):
@@ -73,12 +78,17 @@ def kernel(lab, path):
     for host, net in path.inside.items():
         lab.run(["ip", "link", "set", "port-" + host, "master", "br%d" % net], ns="s")
     if path.outside:
-        lab.run(["ip", "address", "add", UPLINK + "/24", "dev", "port-" + path.outside], ns="s")
+        own_address(lab, path)
         rules = os.path.join(lab.directory, "rules")
         with open(rules, "w") as file:
             file.write(docker_rules(path))
         lab.run(["iptables-restore", rules], ns="s")
     return []
+
+
+def own_address(lab, path):
+    """The router's own, where it meets who is outside."""
+    lab.run(["ip", "address", "add", UPLINK + "/24", "dev", "port-" + path.outside], ns="s")
 
 
 def docker_rules(path):

@@ -8,6 +8,7 @@ from comparison.lab import LIMIT_SECONDS, Failed
 from comparison.programs import LOAD
 
 TICKS = os.sysconf("SC_CLK_TCK")
+PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 class Server:
@@ -65,25 +66,43 @@ def received_bytes(lab, host):
     return links[0]["stats64"]["rx"]["bytes"]
 
 
-def tcp(lab, switch, flows, seconds):
-    """iperf3 from a to b; the processor time covers its warm-up too, and so do the bytes it is divided by."""
+def largest_kib(processes):
+    """Resident memory of the largest process of these groups: the switch itself, not what started it."""
+    groups = {process.pid for process in processes}
+    sizes = [0]
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.getpgid(int(pid)) in groups:
+                with open("/proc/%s/statm" % pid) as statm:
+                    sizes.append(int(statm.read().split()[1]) * PAGE_KIB)
+        except OSError:
+            continue  # it ended meanwhile
+    return max(sizes)
+
+
+def tcp(lab, switch, flows, seconds, reverse=False):
+    """iperf3 from a to b, in reverse from b to a over a's connection; the processor time covers its warm-up too, and
+    so do the bytes it is divided by."""
     server = lab.start(["iperf3", "-s", "-1", "-B", lab.addresses["b"], "--forceflush"], ns="b")
     while "listening" not in (line := server.stdout.readline()):
         if not line:
             raise Failed("iperf3 does not listen: " + lab.log_tail())
-    before = (group_cpu_seconds(switch), machine_cpu_seconds()[0], received_bytes(lab, "b"))
+    receiver, flags, name = ("a", ["-R"], "tcp%d_reverse" % flows) if reverse else ("b", [], "tcp%d" % flows)
+    before = (group_cpu_seconds(switch), machine_cpu_seconds()[0], received_bytes(lab, receiver))
     report = json.loads(lab.run(["iperf3", "-c", lab.targets["b"], "-J", "-P", str(flows), "-O", "1",
-                                 "-t", str(seconds)], ns="a"))
-    after = (group_cpu_seconds(switch), machine_cpu_seconds()[0], received_bytes(lab, "b"))
+                                 "-t", str(seconds), *flags], ns="a"))
+    after = (group_cpu_seconds(switch), machine_cpu_seconds()[0], received_bytes(lab, receiver))
     lab.stop(server)
+    if "error" in report:  # which iperf3 does not always tell by its exit status
+        raise Failed("iperf3: " + report["error"])
     switch_cpu, all_cpu, count = (now - then for now, then in zip(after, before))
     result = {
-        "tcp%d_gbps" % flows: report["end"]["sum_received"]["bits_per_second"] / 1e9,
-        "tcp%d_retransmits" % flows: report["end"]["sum_sent"]["retransmits"],
-        "tcp%d_machine_cpu_s_per_gb" % flows: all_cpu / (count / 1e9),
+        name + "_gbps": report["end"]["sum_received"]["bits_per_second"] / 1e9,
+        name + "_retransmits": report["end"]["sum_sent"]["retransmits"],
+        name + "_machine_cpu_s_per_gb": all_cpu / (count / 1e9),
     }
     if switch:
-        result["tcp%d_switch_cpu_s_per_gb" % flows] = switch_cpu / (count / 1e9)
+        result[name + "_switch_cpu_s_per_gb"] = switch_cpu / (count / 1e9)
     return result
 
 
@@ -103,8 +122,8 @@ def udp(lab, switch, seconds):
         cpu = group_cpu_seconds(switch) - cpu
         lab.stop(flood)
     result = {"udp64_kpps": rate / 1e3}
-    if switch:
-        result["udp64_switch_cpu_us_per_frame"] = cpu * 1e6 / max(rate * seconds, 1)
+    if switch and rate:
+        result["udp64_switch_cpu_us_per_frame"] = cpu * 1e6 / (rate * seconds)
     return result
 
 
@@ -124,6 +143,12 @@ def latency(lab, seconds):
         trips = round_trips(lab, seconds)
         rate = client(lab, "a", "connections", lab.targets["b"], "--seconds", seconds, cpu=CLIENT_CPU)["per_second"]
     return {"rr_p50_us": trips["p50_us"], "rr_p99_us": trips["p99_us"], "connections_per_s": rate}
+
+
+def churn(lab, count):
+    """So many connections, one after the other."""
+    with Server(lab, "b"):
+        client(lab, "a", "connections", lab.targets["b"], "--seconds", LIMIT_SECONDS, "--count", count)
 
 
 def paced_loss(lab, server, seconds):
