@@ -610,13 +610,17 @@ impl Flow {
     /// The socket takes more.
     fn drain(&mut self, backlog: &mut usize) -> Result<(), Broken> {
         let waiting = std::mem::take(&mut self.backlog);
-        let sent = self.write(&waiting)?;
+        let written = self.write(&waiting);
+        // What did not go stays counted as this connection's, also when it ends now.
+        self.backlog = waiting;
+        let sent = written?;
         *backlog -= sent;
-        if sent < waiting.len() {
-            self.backlog = waiting;
-            self.backlog.drain(..sent);
+        self.backlog.drain(..sent);
+        if !self.backlog.is_empty() {
             return Ok(());
         }
+        // An idle connection keeps no memory of it.
+        self.backlog = Vec::new();
         self.given += LOOK_AGAIN;
         self.machine.window_opened();
         self.shut_if_finished()
