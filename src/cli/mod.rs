@@ -1,27 +1,34 @@
 //! The command line: flags, and what they mean. One file per group of commands.
 
+pub mod applets;
 pub mod capture;
 pub mod client;
+pub mod completion;
 pub mod conntrack;
 pub mod container;
 pub mod daemon;
 pub mod daemon_flags;
 pub mod explain;
 pub mod filter;
+pub mod image;
+pub mod instead;
 pub mod lab;
 pub mod network;
 pub mod output;
 pub mod plug;
 pub mod preflight;
+pub mod programs;
 pub mod proxy;
 pub mod publish;
 pub mod replay;
 pub mod route;
 pub mod run;
+pub mod shell;
 pub mod show;
 pub mod tables;
 pub mod uplink;
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +38,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::control::Refused;
 use crate::control::options::name_server;
 use crate::daemon::runtime;
+
+/// The exit code of a line that makes no sense.
+const BAD_USAGE: u8 = 2;
 
 /// A userspace virtual switch for containers.
 #[derive(Debug, Parser)]
@@ -188,11 +198,30 @@ enum Command {
     Rule(route::RuleCommand),
     Sysctl(route::SysctlArgs),
     Replay(replay::ReplayArgs),
+    Shell(shell::ShellArgs),
+    Completion(completion::CompletionArgs),
 }
 
 /// Runs the command line that this process was started with.
 pub fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    completion::answer();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    applets::main(&words).unwrap_or_else(|| run_line(words))
+}
+
+/// Runs a line whose first word is this binary's name.
+fn run_line(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words = instead::without_group(words.into_iter().collect());
+    let Cli { global, command } = match Cli::try_parse_from(&words) {
+        Ok(line) => line,
+        Err(error) => match instead::line(&error, &words) {
+            Some(line) => {
+                eprintln!("tapswitch: {line}");
+                return ExitCode::from(BAD_USAGE);
+            }
+            None => error.exit(),
+        },
+    };
     let makes_containers = matches!(command, Command::Run(_) | Command::Up(_));
     let socket = global.socket();
     let ours = if matches!(command, Command::Run(_) | Command::Exec(_)) { 125 } else { 1 };
@@ -243,6 +272,8 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Rule(command) => route::rule(global, command),
         Command::Sysctl(arguments) => route::sysctl(global, &arguments),
         Command::Replay(arguments) => replay::run(global, &arguments),
+        Command::Shell(arguments) => shell::shell(global, &arguments),
+        Command::Completion(arguments) => completion::print(&arguments),
     }
 }
 

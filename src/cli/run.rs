@@ -140,7 +140,10 @@ impl Face {
 ///
 /// # Errors
 /// When the container cannot be made; the command's own failure is its exit code.
-pub fn run(global: &Global, arguments: RunArgs) -> anyhow::Result<u8> {
+pub fn run(global: &Global, mut arguments: RunArgs) -> anyhow::Result<u8> {
+    let meaning = super::image::read(arguments.command).map_err(anyhow::Error::msg)?;
+    arguments.command = meaning.command;
+    meaning.note.iter().for_each(|note| eprintln!("tapswitch: {note}"));
     if arguments.privileged {
         eprintln!("tapswitch: --privileged noted: a container of ours is not confined beyond its namespaces");
     }
@@ -166,6 +169,17 @@ fn start_daemon(socket: &Path, face: Face) -> anyhow::Result<()> {
         }
         Err(error) => Daemon::try_connect(socket)?.map(drop).ok_or(error),
     }
+}
+
+/// Starts a daemon that stays, unless one runs.
+///
+/// # Errors
+/// When it cannot be started.
+pub(super) fn ensure_daemon(socket: &Path) -> anyhow::Result<()> {
+    if Daemon::try_connect(socket)?.is_none() {
+        start_daemon(socket, Face::DETACHED)?;
+    }
+    Ok(())
 }
 
 /// `tapswitch start NAME..`: runs containers that have ended once more, in the background.

@@ -1,0 +1,124 @@
+//! Docker's commands that we have under another name, or not at all: the line to type instead.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+const NO_IMAGES: &str = "there are no images here, containers run this machine's programs: \
+     'tapswitch run -it bash' runs one";
+const NO_VOLUMES: &str = "a container of ours sees this machine's files, there is nothing to mount";
+const NO_SWARM: &str = "a switch is of one machine: 'tapswitch network create NAME' makes a network on it";
+
+/// Commands that Docker has and we have not.
+const COMMANDS: &[(&[&str], &str)] = &[
+    (
+        &["images", "image", "pull", "push", "build", "builder", "buildx", "commit", "tag", "search"],
+        NO_IMAGES,
+    ),
+    (&["rmi", "save", "load", "import", "export", "history", "login", "logout", "manifest"], NO_IMAGES),
+    (
+        &["attach"],
+        "'tapswitch exec -it NAME bash' gives a shell in it, 'tapswitch logs -f NAME' what its command prints",
+    ),
+    (&["kill"], "'tapswitch stop -t 0 NAME' kills at once"),
+    (&["restart"], "'tapswitch stop NAME' and then 'tapswitch start NAME'"),
+    (&["create"], "'tapswitch run -d --name NAME' makes and starts a container in one"),
+    (&["rename"], "a container keeps its name: 'tapswitch rm -f OLD', then 'tapswitch run --name NEW'"),
+    (&["update"], "'tapswitch network set NAME -o KEY=VALUE' changes a network while it runs"),
+    (&["pause", "unpause"], "'tapswitch port set NAME down' stops its frames, 'up' lets them pass again"),
+    (&["top"], "'tapswitch exec NAME ps aux' lists its processes"),
+    (&["stats"], "'tapswitch show ports' has the counters of every port"),
+    (&["diff", "cp"], "a container of ours sees this machine's files: copy them here"),
+    (&["info", "system"], "'tapswitch status' tells of the daemon, 'tapswitch preflight' of this machine"),
+    (&["version"], "'tapswitch --version' tells ours, 'tapswitch status' the daemon's"),
+    (&["events"], "'tapswitch conntrack -E' tells of flows as they come, 'tapswitch capture' of frames"),
+    (&["volume"], NO_VOLUMES),
+    (&["compose", "docker-compose"], "a lab is a TOML file: 'tapswitch up LAB.toml'"),
+    (&["swarm", "service", "stack", "node", "secret", "config", "context", "plugin", "trust"], NO_SWARM),
+];
+
+/// Flags of Docker's `run` that we have not.
+const RUN_FLAGS: &[(&[&str], &str)] = &[
+    (&["-v", "--volume", "--mount", "--tmpfs", "--volumes-from"], NO_VOLUMES),
+    (&["-u", "--user"], "who runs it is root inside: 'su NAME -c CMD' as the command changes that"),
+    (&["--entrypoint"], "there is no image whose command it could replace: give the command itself"),
+    (&["-m", "--memory", "--cpus", "--cpu-shares", "-c", "--pids-limit"], "nothing is rationed but ports"),
+    (&["--restart"], "a container that has ended stays so: 'tapswitch start NAME' starts it again"),
+    (
+        &["--cap-drop", "--security-opt", "--read-only"],
+        "our containers isolate networks, they confine nobody",
+    ),
+    (&["--env-file"], "give each variable as -e KEY=VALUE"),
+    (&["--pid", "--ipc", "--uts", "--userns", "--cgroupns"], "these namespaces are always its own"),
+];
+
+/// The words as we have them: `container ls` is `ps`, and every other `container X` is `X`.
+pub fn without_group(words: Vec<OsString>) -> Vec<OsString> {
+    let mut words = words;
+    if words.get(1).is_some_and(|word| word == "container") && words.get(2).is_some_and(|next| !is_flag(next))
+    {
+        words.remove(1);
+        if let Some(word) = words.get_mut(1).filter(|word| *word == "ls" || *word == "list") {
+            *word = "ps".into();
+        }
+    }
+    words
+}
+
+/// The line to type instead of what clap did not understand, where Docker would have.
+pub fn line(error: &clap::Error, words: &[OsString]) -> Option<String> {
+    let said = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let (word, table) = match error.kind() {
+        ErrorKind::InvalidSubcommand => (said(ContextKind::InvalidSubcommand)?, COMMANDS),
+        ErrorKind::UnknownArgument if words.iter().any(|word| word == "run") => {
+            (said(ContextKind::InvalidArg)?, RUN_FLAGS)
+        }
+        _ => return None,
+    };
+    let (_, mend) = table.iter().find(|(names, _)| names.contains(&word))?;
+    Some(format!("no '{word}': {mend}"))
+}
+
+fn is_flag(word: &OsStr) -> bool {
+    word.as_encoded_bytes().starts_with(b"-")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_we_have_is_refused() {
+        let mut ours = crate::cli::Cli::command();
+        for name in COMMANDS.iter().flat_map(|(names, _)| *names) {
+            assert!(ours.find_subcommand(name).is_none(), "{name}");
+        }
+        let run = ours.find_subcommand_mut("run").unwrap();
+        for flag in RUN_FLAGS.iter().flat_map(|(flags, _)| *flags) {
+            let letter = flag.strip_prefix('-').and_then(|rest| rest.chars().next());
+            let has = run.get_arguments().any(|argument| match flag.strip_prefix("--") {
+                Some(long) => argument.get_long() == Some(long),
+                None => argument.get_short() == letter,
+            });
+            assert!(!has, "{flag}");
+        }
+    }
+
+    #[test]
+    fn the_group_of_containers_is_the_top() {
+        for (line, ours) in [
+            ("tapswitch container ls -a", "tapswitch ps -a"),
+            ("tapswitch container run -d x", "tapswitch run -d x"),
+            ("tapswitch container --help", "tapswitch container --help"),
+            ("tapswitch ps", "tapswitch ps"),
+        ] {
+            let words = line.split(' ').map(OsString::from).collect();
+            assert_eq!(without_group(words).join(OsStr::new(" ")), ours);
+        }
+    }
+}
