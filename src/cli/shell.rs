@@ -8,20 +8,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
 
 use super::{Global, applets, programs, run};
-use crate::io::sys::process::{open_pidfd, send_signal};
+use crate::io::sys::process::{Child, fork, reset_signals};
 
 /// What an interactive shell is told with, and what stands before its prompt.
 const MARK: &str = "(tapswitch) ";
@@ -68,10 +69,15 @@ pub fn shell(global: &Global, arguments: &ShellArgs) -> anyhow::Result<u8> {
     };
     command.env("PATH", place.search_path()?).env("TAPSWITCH_SOCKET", &socket);
     let signals = take_signals()?;
-    let child = command.spawn();
-    let mut child =
-        child.with_context(|| format!("cannot run {}", Path::new(command.get_program()).display()))?;
+    let mut child = fork(CloneFlags::empty(), || become_it(&mut command))?;
     attend(&mut child, &signals)
+}
+
+/// The forked child's life: the shell, with signals as it expects them.
+fn become_it(command: &mut Command) -> i32 {
+    let error = reset_signals().err().unwrap_or_else(|| command.exec());
+    eprintln!("tapswitch: cannot run {}: {error}", Path::new(command.get_program()).display());
+    if error.kind() == ErrorKind::NotFound { 127 } else { 126 }
 }
 
 /// The user's shell.
@@ -89,38 +95,30 @@ fn take_signals() -> anyhow::Result<SignalFd> {
 
 /// Waits for the shell's end and hands on what asks for it.
 fn attend(child: &mut Child, signals: &SignalFd) -> anyhow::Result<u8> {
-    let pidfd = open_pidfd(Pid::from_raw(i32::try_from(child.id())?))?;
-    loop {
-        let mut ready = [readable(pidfd.as_fd()), readable(signals.as_fd())];
+    while let Some(pidfd) = child.pidfd() {
+        let mut ready =
+            [PollFd::new(pidfd, PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         match poll(&mut ready, PollTimeout::NONE) {
             Err(nix::Error::EINTR) => continue,
             other => other?,
         };
         if ready[0].any().unwrap_or(false) {
-            return Ok(code(child.wait()?));
+            break;
         }
         if let Some(signal) = signals.read_signal()? {
-            hand_on(&pidfd, signal.ssi_signo);
+            hand_on(child, signal.ssi_signo);
         }
     }
-}
-
-fn readable(descriptor: std::os::fd::BorrowedFd<'_>) -> PollFd<'_> {
-    PollFd::new(descriptor, PollFlags::POLLIN)
+    Ok(u8::try_from(child.wait()?.status()).unwrap_or(1))
 }
 
 /// The terminal tells the shell of SIGINT and SIGQUIT itself.
-fn hand_on(pidfd: &OwnedFd, signal: u32) {
+fn hand_on(child: &Child, signal: u32) {
     let signal = i32::try_from(signal).ok().and_then(|number| Signal::try_from(number).ok());
     if let Some(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = signal {
         // It may have ended just now, which the next turn sees.
-        let _ = send_signal(pidfd.as_fd(), signal);
+        let _ = child.signal(signal);
     }
-}
-
-fn code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
 /// The private directory: gone when this is dropped.

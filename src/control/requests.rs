@@ -193,6 +193,8 @@ pub enum Request {
     ShowTopology {
         /// As Graphviz input.
         dot: bool,
+        /// Drawn with ASCII characters alone.
+        ascii: bool,
     },
     /// Add a static fdb entry.
     FdbAdd {

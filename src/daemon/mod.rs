@@ -272,7 +272,7 @@ impl Daemon {
             Request::ShowPorts => self.show_ports(),
             Request::ShowFdb => self.show_fdb(),
             Request::ShowDrops => self.show_drops(),
-            Request::ShowTopology { dot } => self.show_topology(dot),
+            Request::ShowTopology { dot, ascii } => self.show_topology(dot, ascii),
             Request::FdbAdd { network, mac, port } => self.fdb_add(&network, mac, &port),
             Request::FdbRemove { network, mac } => self.fdb_remove(&network, mac),
             Request::PortSet { port, up } => self.port_set(&port, up),

@@ -125,8 +125,9 @@ impl Daemon {
         now(rows)
     }
 
-    pub(super) fn show_topology(&self, dot: bool) -> Handled {
-        now(if dot { show::dot(&self.model) } else { show::topology(&self.model, Style::Unicode) })
+    pub(super) fn show_topology(&self, dot: bool, ascii: bool) -> Handled {
+        let style = if ascii { Style::Ascii } else { Style::Unicode };
+        now(if dot { show::dot(&self.model) } else { show::topology(&self.model, style) })
     }
 }
 

@@ -16,6 +16,7 @@ macro_rules! scenarios {
     };
 }
 
+mod articles;
 mod capture;
 mod confine;
 mod containers;
@@ -34,9 +35,11 @@ mod publish;
 mod published_host;
 mod resolvers;
 mod routing;
+mod shell;
 mod tables;
 mod thousand;
 mod traffic;
+mod transcript;
 mod transfers;
 mod uplink;
 mod user_tcp;
