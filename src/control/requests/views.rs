@@ -52,13 +52,18 @@ pub enum ViewRequest {
     },
     /// Names, and questions about them. Answer: rows.
     Dns,
-    /// Rules with their counters. Answer: rows, or the text as iptables prints it.
+    /// Rules with their counters. Answer: rows.
     Rules {
         /// Those of IPv6.
         v6: bool,
-        /// As text.
-        text: bool,
     },
+    /// The same, chain by chain. Answer: rows.
+    Chains {
+        /// Those of IPv6.
+        v6: bool,
+    },
+    /// The host's side: bridges, uplinks, near ends of ports. Answer: rows.
+    Interfaces,
 }
 
 /// What is to be explained.
