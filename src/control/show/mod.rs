@@ -7,7 +7,7 @@ mod conntrack;
 mod declared;
 mod dns;
 mod explain;
-mod format;
+
 mod inspect;
 mod known;
 mod names;
@@ -17,6 +17,7 @@ mod rows;
 mod rule_words;
 mod rules;
 mod table;
+mod template;
 mod time;
 mod topology;
 
@@ -29,7 +30,7 @@ pub use declared::{
 };
 pub use dns::{DnsCacheRow, DnsNameRow, DnsNetworkRow, DnsRow, DnsUpstreamRow, dns_rows, dns_tables};
 pub use explain::{Explanation, StageRow, explain, remark};
-pub use format::render;
+
 pub use inspect::{inspect_container, inspect_network};
 pub use known::{
     ConntrackRow, NeighRow, RouteEntryRow, conntrack_table_lines, neigh_lines, route_entry_lines,
@@ -44,6 +45,7 @@ pub use rows::{
 pub use rule_words::rule_words;
 pub use rules::{ListedTables, RuleRow, rule_rows, rules_text};
 pub use table::Parts;
+pub use template::{Template, render};
 pub use time::duration;
 pub use topology::{Style, dot, topology};
 
