@@ -298,3 +298,9 @@ fn variables(words: &[String]) -> Vec<(String, String)> {
     };
     words.iter().filter_map(one).collect()
 }
+
+/// `KEY=VALUE`, or a bare `KEY` with an empty value, as Docker has it.
+fn key_value(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
+}

@@ -7,9 +7,12 @@ mod conntrack;
 mod declared;
 mod dns;
 mod explain;
+mod filter;
 
 mod inspect;
+mod inspect_container;
 mod known;
+mod listing;
 mod names;
 mod publishes;
 mod replay;
@@ -31,16 +34,20 @@ pub use declared::{
 pub use dns::{DnsCacheRow, DnsNameRow, DnsNetworkRow, DnsRow, DnsUpstreamRow, dns_rows, dns_tables};
 pub use explain::{Explanation, StageRow, explain, remark};
 
-pub use inspect::{inspect_container, inspect_network};
+pub use filter::Filters;
+pub use inspect::{inspect_network, inspect_unswitched};
+pub use inspect_container::inspect_container;
 pub use known::{
     ConntrackRow, NeighRow, RouteEntryRow, conntrack_table_lines, neigh_lines, route_entry_lines,
 };
 pub use names::Names;
-pub use publishes::{PublishRow, publish_lines, publish_rows, publish_table, rows_of_publish};
+pub use publishes::{
+    PublishRow, publish_lines, publish_places, publish_rows, publish_table, rows_of_publish,
+};
 pub use replay::{ReplayRow, replay_rows, replay_table};
 pub use rows::{
-    ContainerRow, DropRow, FdbRow, NetworkRow, PortRow, container_rows, container_table, drop_table,
-    fdb_table, network_rows, network_table, port_rows, port_table,
+    ContainerRow, DropRow, FdbRow, NetworkRow, PortRow, container_format, container_rows, container_table,
+    drop_table, fdb_table, network_format, network_rows, network_table, port_rows, port_table,
 };
 pub use rule_words::rule_words;
 pub use rules::{ListedTables, RuleRow, rule_rows, rules_text};
