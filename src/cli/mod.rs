@@ -70,7 +70,7 @@ struct Cli {
 }
 
 /// Flags that every command has.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Global {
     /// The daemon's control socket
     #[arg(long, global = true, env = "TAPSWITCH_SOCKET", value_name = "PATH")]
@@ -83,8 +83,14 @@ pub struct Global {
 impl Global {
     /// The control socket's path.
     pub fn socket(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(runtime::default_socket)
+        let named = self.socket.clone().or_else(from_environment);
+        named.unwrap_or_else(runtime::default_socket)
     }
+}
+
+/// What clap would read; applets have flags of others.
+fn from_environment() -> Option<PathBuf> {
+    std::env::var_os("TAPSWITCH_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 #[derive(Debug, Subcommand)]
@@ -327,4 +333,10 @@ fn variables(words: &[String]) -> Vec<(String, String)> {
         None => std::env::var(word).ok().map(|value| (word.clone(), value)),
     };
     words.iter().filter_map(one).collect()
+}
+
+/// `KEY=VALUE`, or a bare `KEY` with an empty value, as Docker has it.
+fn key_value(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
 }

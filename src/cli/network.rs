@@ -1,6 +1,7 @@
 //! `network …`.
 
 use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,12 +10,12 @@ use ipnet::IpNet;
 
 use super::client::Daemon;
 use super::container::enter;
-use super::{Global, output};
+use super::{Global, key_value, output};
 use crate::control::ipam::SubnetSpec;
 use crate::control::model::{Driver, EndpointSpec, NetworkSpec};
 use crate::control::options::{NetworkOptions, comma_list};
 use crate::control::requests::{Joined, Request, Status};
-use crate::control::show;
+use crate::control::show::{self, Filters, NetworkRow};
 use crate::io;
 
 /// Networks: create, list, change, remove.
@@ -36,10 +37,16 @@ pub enum NetworkCommand {
         /// Whole ids
         #[arg(long)]
         no_trunc: bool,
+        /// Only these: driver=, id=, label=KEY[=VALUE], name=PART, scope=, type=custom|builtin, dangling=true
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        filter: Vec<String>,
+        /// A template for each line, as {{.Name}}, 'table {{.ID}}\t{{.Name}}', or json
+        #[arg(long, value_name = "TEMPLATE")]
+        format: Option<String>,
     },
     /// Show networks in full, as Docker does
     Inspect {
-        /// A template: {{.IPAM.Config}} or {{json .Options}}
+        /// A template in Go's language: {{.IPAM.Config}}, {{json .Options}}, {{range .Containers}}…{{end}}
         #[arg(short, long, value_name = "TEMPLATE")]
         format: Option<String>,
         /// Names or ids
@@ -87,7 +94,11 @@ pub enum NetworkCommand {
         opt: Vec<String>,
     },
     /// Remove every network that nobody is on
-    Prune,
+    Prune {
+        /// Do not ask, which is done at a terminal only
+        #[arg(short, long)]
+        force: bool,
+    },
 }
 
 /// Flags of `network create`.
@@ -142,13 +153,17 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
             println!("{id}");
             Ok(0)
         }
-        NetworkCommand::Ls { quiet, no_trunc } => {
-            let rows: Vec<show::NetworkRow> = daemon.call(Request::NetworkList)?;
+        NetworkCommand::Ls { quiet, no_trunc, filter, format } => {
+            let filters = Filters::read(&filter, &NetworkRow::FILTERS)?;
+            let mut rows: Vec<NetworkRow> = daemon.call(Request::NetworkList)?;
+            rows.retain(|row| row.fits(&filters));
             if global.json {
                 output::json(&rows)
             } else if quiet {
                 let len = if no_trunc { 64 } else { 12 };
                 output::print(&rows.iter().map(|row| format!("{:.len$}\n", row.id)).collect::<String>())
+            } else if let Some(format) = format {
+                output::print(&show::network_format(&rows, &format, no_trunc)?)
             } else {
                 output::print(&show::network_table(&rows, no_trunc))
             }
@@ -164,9 +179,7 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
         }),
         NetworkCommand::Connect { ip, alias, network, container } => {
             let endpoint = EndpointSpec { addresses: ip, aliases: alias, ..EndpointSpec::on(&network) };
-            let inspect = Request::NetworkInspect { names: vec![network] };
-            let found: Vec<serde_json::Value> = daemon.call(inspect)?;
-            let ipv6 = found.iter().any(|network| network["EnableIPv6"] == true);
+            let ipv6 = daemon.call(Request::ConnectPlan { container: container.clone(), network })?;
             let descriptors = enter(&mut daemon, &container, ipv6)?;
             let _: Joined =
                 daemon.call_with(Request::Connect { container, endpoint }, &descriptors.borrow())?;
@@ -183,12 +196,31 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
             let () = daemon.call_with(Request::NetworkSet { name: network, options }, &handed)?;
             Ok(0)
         }
-        NetworkCommand::Prune => {
+        NetworkCommand::Prune { force } => {
+            if !force && !is_sure()? {
+                return Ok(0);
+            }
             let removed: Vec<String> = daemon.call(Request::NetworkPrune)?;
-            removed.iter().for_each(|name| println!("{name}"));
+            if !removed.is_empty() {
+                println!("Deleted Networks:\n{}\n", removed.join("\n"));
+            }
             Ok(0)
         }
     }
+}
+
+/// Asks as Docker does, where there is somebody to answer.
+fn is_sure() -> anyhow::Result<bool> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Ok(true);
+    }
+    println!("WARNING! This will remove all custom networks not used by at least one container.");
+    print!("Are you sure you want to continue? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    input.read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y"))
 }
 
 /// Creates a network, and the host's port on it if it is to have one. Answer: its id.
@@ -252,10 +284,4 @@ fn spec(arguments: CreateArgs) -> anyhow::Result<NetworkSpec> {
         labels,
         lab: None,
     })
-}
-
-/// `KEY=VALUE`, or a bare `KEY` with an empty value, as Docker has it.
-fn key_value(text: &str) -> (String, String) {
-    let (key, value) = text.split_once('=').unwrap_or((text, ""));
-    (key.to_owned(), value.to_owned())
 }

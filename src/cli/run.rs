@@ -59,7 +59,7 @@ pub struct RunArgs {
     /// Its name; made up when none is given
     #[arg(long)]
     name: Option<String>,
-    /// A network to join; the default network 'bridge' when none is given
+    /// A network to join; the default network 'bridge' when none is given; host or none alone
     #[arg(long, visible_alias = "net", value_name = "NET[:ip=..,mac=..,alias=..]", value_parser = parse_endpoint)]
     network: Vec<EndpointSpec>,
     /// Its address on the first network
@@ -101,6 +101,9 @@ pub struct RunArgs {
     /// A variable for the command
     #[arg(short, long, value_name = "KEY=VALUE")]
     env: Vec<String>,
+    /// Metadata
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
@@ -274,16 +277,21 @@ impl Supervisor {
     }
 
     fn bring_up(daemon: &mut Daemon, created: &Created, plan: &Plan, face: Face) -> anyhow::Result<Running> {
+        if created.host_network {
+            write_hosts(&created.directory, &plan.spec.extra_hosts)?;
+        }
         let mut prepared = spawn(&container_spec(created, plan, face)?)?;
         prepared.notices().iter().for_each(|notice| eprintln!("tapswitch: {notice}"));
-        let descriptors =
-            prepared.take_descriptors().context("the container came without its descriptors")?;
+        let descriptors = prepared.take_descriptors();
         // Only a next daemon's cleaning would miss it.
         let _ = note_init(&created.directory, prepared.pid().as_raw());
         let pid = u32::try_from(prepared.pid().as_raw())?;
         let pidfd = prepared.pidfd().context("the container ended before it started")?;
-        let mut handed = vec![pidfd, descriptors.netlink.as_fd()];
-        handed.extend(descriptors.tuns.iter().map(AsFd::as_fd));
+        let mut handed = vec![pidfd];
+        if let Some(descriptors) = &descriptors {
+            handed.push(descriptors.netlink.as_fd());
+            handed.extend(descriptors.tuns.iter().map(AsFd::as_fd));
+        }
         let () = daemon.call_with(Request::ContainerStart { id: created.id, pid }, &handed)?;
         Ok(prepared.start()?)
     }
@@ -350,8 +358,17 @@ fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyhow::Result<
         taps: created.taps,
         plain_taps: plan.plain || !created.offload,
         ipv6: created.ipv6,
+        host_network: created.host_network,
         output,
     })
+}
+
+/// In the host's network the host's own names hold, and those that were added.
+fn write_hosts(directory: &Path, added: &[(String, IpAddr)]) -> anyhow::Result<()> {
+    let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    text.extend(added.iter().map(|(name, address)| format!("{address}\t{name}\n")));
+    let path = directory.join("hosts");
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
@@ -364,9 +381,17 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         first.mac = arguments.mac_address.or(first.mac);
         first.aliases.extend(arguments.network_alias);
     }
+    let on = |name: &str| networks.iter().any(|wish| wish.network == name);
+    let publishes = !arguments.publish.is_empty() || arguments.publish_all;
+    if publishes && (on("host") || on("none")) {
+        let mode = if on("host") { "host" } else { "none" };
+        eprintln!("WARNING: Published ports are discarded when using {mode} network mode");
+    }
+    // In the host's network it has the host's name, as in Docker.
+    let own = on("host").then(|| nix::unistd::gethostname().ok()?.into_string().ok()).flatten();
     Ok(ContainerSpec {
         name: arguments.name,
-        hostname: arguments.hostname,
+        hostname: arguments.hostname.or(own),
         command: arguments.command,
         env: super::variables(&arguments.env),
         sysctls: arguments
@@ -382,6 +407,7 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         publish_all: arguments.publish_all,
         expose: arguments.expose,
         links: arguments.link,
+        labels: arguments.label.iter().map(|text| super::key_value(text)).collect(),
         ..ContainerSpec::default()
     })
 }

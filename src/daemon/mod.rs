@@ -245,6 +245,7 @@ impl Daemon {
             Request::NetworkSet { name, options } => self.network_set(&name, &options, descriptors),
             Request::NetworkList => self.network_list(),
             Request::NetworkInspect { names } => self.network_inspect(&names),
+            Request::ConnectPlan { container, network } => self.connect_plan(&container, &network),
             Request::Connect { container, endpoint } => {
                 self.connect(&container, &endpoint, true, descriptors)
             }

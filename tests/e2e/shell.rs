@@ -45,7 +45,7 @@ fn our_names_come_first(lab: &Lab) {
     );
     assert!(text(&first.stderr).starts_with("tapswitch: started a daemon at "), "{first:?}");
     let place = prints(lab, "dirname $(command -v docker)");
-    for name in ["conntrack", "iptables", "sudo", "sysctl", "tapswitch", "tcpdump"] {
+    for name in ["brctl", "bridge", "conntrack", "iptables", "sudo", "sysctl", "tapswitch", "tcpdump"] {
         assert_ne!(place, "", "{name}");
         let found = prints(lab, &format!("command -v {name}; stat -c %a $(dirname $(command -v {name}))"));
         assert!(found.ends_with(&format!("/{name}\n700\n")) && found.contains("/run/shell-"), "{found}");
@@ -94,6 +94,7 @@ fn comm(pid: Pid) -> String {
 fn what_is_not_ours_is_this_machines(lab: &Lab) {
     lab.daemon("");
     assert_eq!(prints(lab, "sysctl -n kernel.ostype"), "Linux\n");
+    assert!(prints(lab, "brctl show").contains("\ndocker0\t\t8000."));
     let refused = refuses(lab, "iptables -A INPUT -j DROP");
     assert!(
         refused.starts_with("tapswitch: iptables: ") && refused.contains("tapswitch rule add"),

@@ -10,7 +10,7 @@ struct Flags {
     _conntrack: ConntrackArgs,
 }
 
-pub(super) fn read(words: &[String]) -> Result<Meaning, String> {
+pub(super) fn read(_: &str, words: &[String]) -> Result<Meaning, String> {
     let _: Flags = parse("conntrack", words)?;
     Ok(Meaning::ours("conntrack", words))
 }

@@ -2,6 +2,6 @@
 
 use super::Meaning;
 
-pub(super) fn read(words: &[String]) -> Result<Meaning, String> {
+pub(super) fn read(_: &str, words: &[String]) -> Result<Meaning, String> {
     Ok(Meaning::Ours(words.to_vec()))
 }

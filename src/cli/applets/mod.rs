@@ -6,7 +6,7 @@
 
 mod conntrack;
 mod docker;
-mod iptables;
+mod ip;
 mod sudo;
 mod sysctl;
 mod tcpdump;
@@ -16,13 +16,18 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use super::programs;
+use super::{Global, foreign, programs};
+use crate::control::show::foreign::view;
 
 /// What a foreign line means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// A line of `tapswitch`, without that word.
     Ours(Vec<String>),
+    /// The switch as the tool prints what it is about: these words.
+    View(Vec<String>),
+    /// What this machine's own program prints, and then such a view.
+    Both(Vec<String>),
     /// This machine's own program, with the same words.
     Theirs,
     /// Another foreign line, which begins with a command's name.
@@ -36,17 +41,30 @@ impl Meaning {
     }
 }
 
-/// Reads the words behind a command's name. The error says what is not understood.
-type Read = fn(&[String]) -> Result<Meaning, String>;
+/// Reads a command's name and the words behind it. The error says what is not understood.
+type Read = fn(&str, &[String]) -> Result<Meaning, String>;
 
 const APPLETS: &[(&str, Read)] = &[
+    ("brctl", a_view),
+    ("bridge", a_view),
     ("conntrack", conntrack::read),
     ("docker", docker::read),
-    ("iptables", iptables::read),
+    ("ip", ip::read),
+    ("ip6tables", a_view),
+    ("iptables", a_view),
     ("sudo", sudo::read),
     ("sysctl", sysctl::read),
     ("tcpdump", tcpdump::read),
 ];
+
+/// A command that is about the switch alone: what is no view of it is refused, with the line that does it.
+fn a_view(name: &str, words: &[String]) -> Result<Meaning, String> {
+    view(name, &texts(words)).map(|_| Meaning::View(words.to_vec()))
+}
+
+fn texts(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
 
 /// The names that this binary answers to.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -69,9 +87,15 @@ fn run(name: &str, words: &[String]) -> ExitCode {
     let Some((_, read)) = APPLETS.iter().find(|(applet, _)| *applet == name) else {
         return theirs(name, words);
     };
-    match read(words) {
+    match read(name, words) {
         Ok(Meaning::Ours(line)) => {
             super::run_line(std::iter::once("tapswitch".into()).chain(line.into_iter().map(OsString::from)))
+        }
+        Ok(Meaning::View(words)) => show(name, &words),
+        Ok(Meaning::Both(view)) => {
+            // What it says of a failure it says itself.
+            let _ = programs::find(name).map(|program| Command::new(program).args(words).status());
+            show(name, &view)
         }
         Ok(Meaning::Theirs) => theirs(name, words),
         Ok(Meaning::Line(line)) => match line.split_first() {
@@ -80,6 +104,16 @@ fn run(name: &str, words: &[String]) -> ExitCode {
         },
         Err(why) => refuse(name, &why),
     }
+}
+
+fn show(name: &str, words: &[String]) -> ExitCode {
+    foreign::run(&Global::default(), name, &texts(words)).map_or_else(
+        |error| {
+            eprintln!("tapswitch: {error:#}");
+            ExitCode::FAILURE
+        },
+        ExitCode::from,
+    )
 }
 
 /// Becomes this machine's own program.
@@ -124,8 +158,10 @@ mod tests {
         let words: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
         let (name, rest) = words.split_first().unwrap();
         let (_, read) = APPLETS.iter().find(|(applet, _)| applet == name).unwrap();
-        match read(rest) {
+        match read(name, rest) {
             Ok(Meaning::Ours(line)) => format!("ours: {}", line.join(" ")),
+            Ok(Meaning::View(words)) => format!("view: {}", words.join(" ")),
+            Ok(Meaning::Both(words)) => format!("theirs, and view: {}", words.join(" ")),
             Ok(Meaning::Theirs) => "theirs".to_owned(),
             Ok(Meaning::Line(line)) => means(&line.join(" ")),
             Err(why) => format!("refused: {why}"),
@@ -137,8 +173,6 @@ mod tests {
         for line in [
             "conntrack -E -p icmp",
             "docker network inspect bridge",
-            "iptables -t nat -L -v -n",
-            "sudo iptables -nL",
             "sysctl -w net.ipv4.ip_forward=1",
             "tcpdump -nni docker0 -c 5 icmp",
         ] {
@@ -147,6 +181,28 @@ mod tests {
             let words = std::iter::once("tapswitch").chain(ours.split(' '));
             <crate::cli::Cli as clap::Parser>::try_parse_from(words)
                 .unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+
+    #[test]
+    fn views_are_shown_and_changes_refused() {
+        for (line, view) in [
+            ("brctl show", "show"),
+            ("brctl showmacs docker0", "showmacs docker0"),
+            ("bridge fdb show br docker0", "fdb show br docker0"),
+            ("sudo iptables -nL", "-nL"),
+            ("iptables -t nat -L -v -n", "-t nat -L -v -n"),
+            ("iptables -L -t nat -v -n", "-L -t nat -v -n"),
+        ] {
+            assert_eq!(means(line), format!("view: {view}"), "{line}");
+        }
+        for (line, mend) in [
+            ("brctl addbr br0", "tapswitch network create"),
+            ("brctl addif docker0 eth0", "tapswitch network connect"),
+            ("iptables -A FORWARD -j DROP", "tapswitch rule add"),
+        ] {
+            let refused = means(line);
+            assert!(refused.starts_with("refused: ") && refused.contains(mend), "{line}: {refused}");
         }
     }
 }

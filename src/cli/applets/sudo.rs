@@ -3,7 +3,7 @@
 
 use super::{Meaning, names};
 
-pub(super) fn read(words: &[String]) -> Result<Meaning, String> {
+pub(super) fn read(_: &str, words: &[String]) -> Result<Meaning, String> {
     let is_ours = |word: &String| word == "tapswitch" || names().any(|name| name == *word);
     match words.split_first() {
         Some((first, rest)) if first == "tapswitch" => Ok(Meaning::Ours(rest.to_vec())),

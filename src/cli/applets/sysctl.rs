@@ -15,7 +15,7 @@ struct Flags {
     settings: Vec<String>,
 }
 
-pub(super) fn read(words: &[String]) -> Result<Meaning, String> {
+pub(super) fn read(_: &str, words: &[String]) -> Result<Meaning, String> {
     let Ok(flags) = parse::<Flags>("sysctl", words) else { return Ok(Meaning::Theirs) };
     // `sysctl KEY = VALUE` is one setting as well.
     let (mut ours, theirs): (Vec<String>, Vec<String>) = flags.settings.into_iter().partition(|setting| {

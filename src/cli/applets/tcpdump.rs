@@ -15,7 +15,7 @@ struct Flags {
     capture: CaptureArgs,
 }
 
-pub(super) fn read(words: &[String]) -> Result<Meaning, String> {
+pub(super) fn read(_: &str, words: &[String]) -> Result<Meaning, String> {
     let flags: Flags = parse("tcpdump", words)?;
     let mut watched = flags.capture.interfaces.iter();
     if watched.any(|name| !is_ours(name) && Path::new("/sys/class/net").join(name).exists()) {

@@ -99,7 +99,7 @@ impl Model {
             return Err(Refused::new(
                 Kind::AlreadyConnected,
                 format!(
-                    "container '{name}' is already on network '{}': name each network once",
+                    "endpoint with name {name} already exists in network {}: name each network once",
                     network.name
                 ),
             ));
@@ -188,7 +188,8 @@ impl Model {
                 Refused::new(
                     Kind::AddressInUse,
                     format!(
-                        "address {address} on network '{name}' is in use{owner}: choose another, or give none"
+                        "Address already in use: {address} on network '{name}' is in use{owner}: choose another, or \
+                         give none"
                     ),
                 )
             }

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_NETWORK, Model, Uplink};
+use super::unswitched::predefined;
+use super::{DEFAULT_NETWORK, Listed, Model, Unswitched, Uplink};
 use crate::control::ipam::{self, Subnet, SubnetSpec};
 use crate::control::naming::check_name;
 use crate::control::options::{BRIDGE_NAME, NetworkOptions};
@@ -155,22 +156,20 @@ impl Model {
     /// # Errors
     /// `unknown_network`, `ambiguous`, `predefined`, `network_in_use`, `in_use`.
     pub fn remove_network(&mut self, word: &str) -> Result<Network, Refused> {
-        let network = self.find_network(word)?;
+        let network = match self.find_listed(word)? {
+            Listed::Unswitched(network) => return Err(predefined(network.name())),
+            Listed::Switched(network) if network.is_default() => return Err(predefined(&network.name)),
+            Listed::Switched(network) => network,
+        };
         let (id, name) = (network.id, &network.name);
-        if network.is_default() {
-            return Err(Refused::new(
-                Kind::Predefined,
-                format!(
-                    "network '{name}' always exists and cannot be removed: remove another, or stop the daemon"
-                ),
-            ));
-        }
         let users: Vec<&str> = self.guests(id).map(|(container, _)| container.name.as_str()).collect();
         if !users.is_empty() {
             return Err(Refused::new(
                 Kind::NetworkInUse,
                 format!(
-                    "network '{name}' has active endpoints: disconnect or remove {} first",
+                    "error while removing network: network {name} id {} has active endpoints: disconnect or remove {} \
+                     first",
+                    id.short(),
                     users.join(", ")
                 ),
             ));
@@ -283,7 +282,15 @@ impl Model {
 
     pub(super) fn check_network_name(&self, what: &str, name: &str, id: Id) -> Result<(), Refused> {
         check_name(what, name)?;
-        if matches!(name, "host" | "none" | "default" | "container" | "any") {
+        if Unswitched::named(name).is_some() {
+            return Err(Refused::new(
+                Kind::BadName,
+                format!(
+                    "operation is not permitted on predefined {name} network: choose another {what} name"
+                ),
+            ));
+        }
+        if matches!(name, "default" | "container" | "any") {
             return Err(Refused::new(
                 Kind::BadName,
                 format!("{what} name '{name}' has a meaning of its own: choose another"),
@@ -294,7 +301,7 @@ impl Model {
             Err(Refused::new(
                 Kind::NameTaken,
                 format!(
-                    "{} '{name}' exists already (id {}): choose another name, or remove it first",
+                    "{0} with name {name} already exists (id {1}): choose another name, or remove {0} '{name}' first",
                     same.what(),
                     same.id.short()
                 ),
@@ -327,7 +334,8 @@ impl Model {
                 return Err(Refused::new(
                     Kind::BadSubnet,
                     format!(
-                        "network '{name}' is given a second {family} subnet, {}: give one",
+                        "bridge driver doesn't support multiple subnets: network '{name}' is given a second {family} \
+                         one, {}",
                         second.prefix
                     ),
                 ));
@@ -369,7 +377,8 @@ impl Model {
             Some((other, theirs)) => Err(Refused::new(
                 Kind::SubnetOverlaps,
                 format!(
-                    "subnet {prefix} of {what} '{name}' overlaps {theirs} of {} '{}': choose another subnet",
+                    "Pool overlaps with other one on this address space: subnet {prefix} of {what} '{name}' overlaps \
+                     {theirs} of {} '{}': choose another subnet",
                     other.what(),
                     other.name
                 ),
