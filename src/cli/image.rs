@@ -30,6 +30,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 /// What the words behind `run`'s flags come to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Meaning {
+    /// The image's name, if one stood before it.
+    pub image: Option<String>,
     /// The command to run.
     pub command: Vec<String>,
     /// What whoever typed an image should know.
@@ -45,10 +47,12 @@ pub fn read(words: Vec<String>) -> Result<Meaning, String> {
 }
 
 fn read_where(words: Vec<String>, is_program: impl Fn(&str) -> bool) -> Result<Meaning, String> {
-    let Some((first, rest)) = words.split_first() else { return Ok(Meaning { command: words, note: None }) };
+    let Some((first, rest)) = words.split_first() else {
+        return Ok(Meaning { image: None, command: words, note: None });
+    };
     let stand_in = KNOWN.iter().find(|(name, _)| *name == base(first)).map(|(_, command)| *command);
     if is_program(first) || !(stand_in.is_some() || is_reference(first)) {
-        return Ok(Meaning { command: words, note: None });
+        return Ok(Meaning { image: None, command: words, note: None });
     }
     let command: Vec<String> = match stand_in {
         _ if !rest.is_empty() => rest.to_vec(),
@@ -64,7 +68,7 @@ fn read_where(words: Vec<String>, is_program: impl Fn(&str) -> bool) -> Result<M
         "no image '{first}' here, containers see this machine's files: running '{}'",
         command.join(" ")
     );
-    Ok(Meaning { command, note: Some(note) })
+    Ok(Meaning { image: Some(first.clone()), command, note: Some(note) })
 }
 
 /// The name alone, without registry, user, tag and digest.
@@ -117,7 +121,7 @@ mod tests {
         ] {
             assert_eq!(meaning(line), Ok((command.to_owned(), noted)), "{line}");
         }
-        assert_eq!(read_where(vec![], |_| true), Ok(Meaning { command: vec![], note: None }));
+        assert_eq!(read_where(vec![], |_| true), Ok(Meaning { image: None, command: vec![], note: None }));
     }
 
     #[test]

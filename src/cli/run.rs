@@ -19,9 +19,9 @@ use ipnet::IpNet;
 use nix::sys::signal::Signal;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::Global;
 use super::client::Daemon;
 use super::container::parse_endpoint;
+use super::{Global, image};
 use crate::container::{Output, Running, Spec, Wake, spawn};
 use crate::control::Id;
 use crate::control::model::{ContainerSpec, EndpointSpec, LinkSpec};
@@ -144,9 +144,9 @@ impl Face {
 /// # Errors
 /// When the container cannot be made; the command's own failure is its exit code.
 pub fn run(global: &Global, mut arguments: RunArgs) -> anyhow::Result<u8> {
-    let meaning = super::image::read(arguments.command).map_err(anyhow::Error::msg)?;
-    arguments.command = meaning.command;
-    meaning.note.iter().for_each(|note| eprintln!("tapswitch: {note}"));
+    let image = image::read(arguments.command).map_err(anyhow::Error::msg)?;
+    arguments.command = image.command;
+    image.note.iter().for_each(|note| eprintln!("tapswitch: {note}"));
     if arguments.privileged {
         eprintln!("tapswitch: --privileged noted: a container of ours is not confined beyond its namespaces");
     }
@@ -155,7 +155,12 @@ pub fn run(global: &Global, mut arguments: RunArgs) -> anyhow::Result<u8> {
         bail!("-t takes a terminal on standard input, and there is none: leave -t out");
     }
     let (auto_remove, plain, workdir) = (arguments.rm, arguments.no_offload, arguments.workdir.clone());
-    let plan = Plan { spec: spec(arguments)?, auto_remove, workdir, plain };
+    let plan = Plan {
+        spec: ContainerSpec { image: image.image.unwrap_or_default(), ..spec(arguments)? },
+        auto_remove,
+        workdir,
+        plain,
+    };
     if face.detach && Daemon::try_connect(&global.socket())?.is_none() {
         start_daemon(&global.socket(), face)?;
     }

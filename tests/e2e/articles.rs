@@ -1,14 +1,56 @@
 //! The sessions of articles on Docker's networks, typed verbatim in `tapswitch shell`.
 
-use crate::harness::{Lab, text};
+use crate::harness::{Lab, text, until};
 use crate::transcript::{mask, section};
+use crate::world::{Outside, WAN4};
 
 scenarios! {
+    bridges_and_the_hosts_view
     routing_between_two_bridges
 }
 
+/// A bridge session: what the host sees, what a container sees, a published port and the rules for it.
+const BRIDGES: &str = include_str!("articles/d_bridges.txt");
+
 /// Routing between two bridges by a container that is on both.
 const ROUTER: &str = include_str!("articles/e_router.txt");
+
+fn bridges_and_the_hosts_view(lab: &Lab) {
+    lab.daemon("");
+    let outside = Outside::behind(lab, "");
+    for name in ["bridges", "inside", "nat before", "published"] {
+        lab.replays(BRIDGES, name);
+    }
+    // A browser outside; the host itself is on no network of a switch that has no uplink to it.
+    let page = format!("http://{WAN4}:8000/");
+    let fetch = format!("import urllib.request as u; print(u.urlopen('{page}', timeout=5).status)");
+    until("the web server", || {
+        lab.says(&outside, &format!("/usr/bin/python3 -c \"{fetch}\"")).ends_with("200\n")
+    });
+    lab.replays(BRIDGES, "tables after");
+    // What the request moved: one new connection in each table, its packets and answers in FORWARD.
+    let counted = |line: &str, like: &str| {
+        let printed = text(&lab.types(line).stdout);
+        let found =
+            printed.lines().find(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(like));
+        let found = found
+            .unwrap_or_else(|| panic!("{like}: {printed}"))
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .to_owned();
+        found.parse::<u64>().unwrap()
+    };
+    let connections = counted("iptables -t nat -nvL", "tcp dpt:8000 to:172.17.0.2:80");
+    assert!(connections >= 1);
+    assert_eq!(
+        counted("iptables -nvL", "ACCEPT tcp -- !docker0 docker0 0.0.0.0/0 172.17.0.2 tcp dpt:80"),
+        connections
+    );
+    assert!(counted("iptables -nvL", "ctstate RELATED,ESTABLISHED") > connections);
+    assert!(counted("iptables -nvL", "ACCEPT all -- docker0 !docker0") > connections);
+    assert_eq!(counted("iptables -nvL", "ACCEPT all -- docker0 docker0"), 0);
+}
 
 fn routing_between_two_bridges(lab: &Lab) {
     lab.daemon("");

@@ -65,12 +65,15 @@ impl Lab {
 pub(crate) fn mask(text: &str) -> String {
     static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         let masks = [
-            // Ids; MAC addresses that Docker draws, whose bytes are in link-local addresses; our veths.
+            // Ids; MAC addresses that Docker draws; veths.
             (r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b", "<ID>"),
             (r"02:42:[0-9a-f:]{5}:[0-9a-f]{2}:[0-9a-f]{2}", "<MAC>"),
             (r"\bveth[0-9a-f]{7}\b", "<VETH>"),
-            (r"fe80::[0-9a-f:]+", "<LINK-LOCAL>"),
+            // A network of ours that has no IPv6 has none at all.
+            (r"^ *inet6 fe80::.*\n.*valid_lft.*\n", ""),
             (r#"("Created": )"[^"]*""#, "$1<TIME>"),
+            // Keys that Docker has got since.
+            (r#""ConfigFrom": \{[^}]*\},|"ConfigOnly": false,"#, ""),
             // Times.
             (r"\d+(\.\d+)?(/[\d.]+)* ?ms\b", "<TIME> ms"),
             (r"^\d\d:\d\d:\d\d\.\d{6} ", ""),

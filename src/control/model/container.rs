@@ -62,6 +62,8 @@ pub struct ContainerSpec {
     pub hostname: Option<String>,
     /// Words of the command; none idles.
     pub command: Vec<String>,
+    /// The image that was asked for, which gave it nothing but this name; empty if none was.
+    pub image: String,
     /// Environment of the command.
     pub env: Vec<(String, String)>,
     /// Settings of its own network stack, key and value.
@@ -105,6 +107,8 @@ pub struct Container {
     pub hostname: String,
     /// Words of the command; none idles.
     pub command: Vec<String>,
+    /// The image that was asked for, which gave it nothing but this name; empty if none was.
+    pub image: String,
     /// Environment of the command.
     pub env: Vec<(String, String)>,
     /// The lab it came with, and goes with.
@@ -305,6 +309,7 @@ impl Model {
             name,
             hostname,
             command: spec.command.clone(),
+            image: spec.image.clone(),
             env: spec.env.clone(),
             lab: spec.lab.clone(),
             state: State::Created,

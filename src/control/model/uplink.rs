@@ -362,6 +362,7 @@ impl Model {
             exposed: Vec::new(),
             links: Vec::new(),
             labels: Default::default(),
+            image: String::new(),
         }
     }
 }

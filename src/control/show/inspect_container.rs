@@ -64,7 +64,7 @@ fn config(model: &Model, container: &Container) -> Value {
         "ExposedPorts": exposed.collect::<Map<_, _>>(),
         "Env": env,
         "Cmd": container.command,
-        "Image": "",
+        "Image": container.image,
         "Entrypoint": null,
         "Labels": container.labels,
     })

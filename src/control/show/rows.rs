@@ -53,6 +53,8 @@ pub struct ContainerRow {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// The image that was asked for, of which only the name is there; empty if none was.
+    pub image: String,
     /// Its command, words joined by spaces; empty if it idles.
     pub command: String,
     /// RFC 3339, UTC.
@@ -285,6 +287,7 @@ fn container_row(model: &Model, container: &Container, now_ns: u64) -> Container
     ContainerRow {
         id: container.id.to_string(),
         name: container.name.clone(),
+        image: container.image.clone(),
         command: container.command.join(" "),
         created: rfc3339(container.created_ns),
         running_for: format!("{} ago", duration(now_ns.saturating_sub(container.created_ns))),
@@ -345,7 +348,7 @@ pub fn container_table(rows: &[ContainerRow], no_trunc: bool) -> String {
     for row in rows {
         table.row(vec![
             shown_id(&row.id, no_trunc),
-            NO_IMAGE.to_owned(),
+            shown_image(&row.image),
             shown_command(&row.command, no_trunc),
             row.running_for.clone(),
             row.status.clone(),
@@ -356,8 +359,10 @@ pub fn container_table(rows: &[ContainerRow], no_trunc: bool) -> String {
     table.render()
 }
 
-/// A container of ours has the host's files.
-const NO_IMAGE: &str = "-";
+/// A container of ours has the host's files; of an image it has no more than the name that was typed.
+fn shown_image(image: &str) -> String {
+    if image.is_empty() { "-".to_owned() } else { image.to_owned() }
+}
 
 /// `ps --format`.
 ///
@@ -381,7 +386,7 @@ pub fn container_format(rows: &[ContainerRow], format: &str, no_trunc: bool) -> 
     let row = |row: &ContainerRow| {
         vec![
             shown_id(&row.id, no_trunc),
-            NO_IMAGE.to_owned(),
+            shown_image(&row.image),
             shown_command(&row.command, no_trunc),
             row.created.clone(),
             row.running_for.clone(),
