@@ -52,6 +52,12 @@ const RUN_FLAGS: &[(&[&str], &str)] = &[
     (&["--pid", "--ipc", "--uts", "--userns", "--cgroupns"], "these namespaces are always its own"),
 ];
 
+/// Docker's flags before any command.
+const FLAGS: &[(&[&str], &str)] = &[
+    (&["-d"], "the daemon is a command, with the same flags: 'tapswitch daemon -d'"),
+    (&["-H", "--host"], "'tapswitch --socket PATH ps' asks another daemon"),
+];
+
 /// The words as we have them: `container ls` is `ps`, and every other `container X` is `X`.
 pub fn without_group(words: Vec<OsString>) -> Vec<OsString> {
     let mut words = words;
@@ -76,6 +82,7 @@ pub fn line(error: &clap::Error, words: &[OsString]) -> Option<String> {
         ErrorKind::UnknownArgument if words.iter().any(|word| word == "run") => {
             (said(ContextKind::InvalidArg)?, RUN_FLAGS)
         }
+        ErrorKind::UnknownArgument => (said(ContextKind::InvalidArg)?, FLAGS),
         _ => return None,
     };
     let (_, mend) = table.iter().find(|(names, _)| names.contains(&word))?;
@@ -106,6 +113,19 @@ mod tests {
                 None => argument.get_short() == letter,
             });
             assert!(!has, "{flag}");
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_typed_instead_can_be_typed() {
+        let mends = COMMANDS.iter().chain(RUN_FLAGS).chain(FLAGS).map(|(_, mend)| *mend);
+        let lines = mends.flat_map(|mend| mend.split('\'').filter(|part| part.starts_with("tapswitch ")));
+        let lines: Vec<&str> = lines.collect();
+        assert!(lines.len() > 12, "{lines:?}");
+        for line in lines {
+            let read = <crate::cli::Cli as clap::Parser>::try_parse_from(line.split(' '));
+            let kind = read.err().map(|error| error.kind());
+            assert!(matches!(kind, None | Some(ErrorKind::DisplayVersion)), "{line}: {kind:?}");
         }
     }
 

@@ -110,6 +110,9 @@ pub struct RunArgs {
     /// Accepted and noted: a container of ours is not confined beyond its namespaces
     #[arg(long)]
     privileged: bool,
+    /// Accepted, as what it would permit is: root inside may do everything to the container's network
+    #[arg(long, hide = true, value_name = "CAP")]
+    cap_add: Vec<String>,
     /// Plain frames for this container, through tun-tap, whatever the daemon does
     #[arg(long)]
     no_offload: bool,

@@ -21,6 +21,7 @@ mod capture;
 mod confine;
 mod containers;
 mod daemon;
+mod habits;
 mod harness;
 mod host;
 mod host_port;
