@@ -36,6 +36,7 @@ mod publish;
 mod published_host;
 mod resolvers;
 mod routing;
+mod rows_sessions;
 mod shell;
 mod tables;
 mod thousand;
