@@ -32,6 +32,9 @@ pub struct CompletionArgs {
     /// Which shell
     #[arg(value_parser = ["bash", "zsh", "fish"])]
     shell: String,
+    /// What it is called there
+    #[arg(default_value = "tapswitch", value_parser = ["tapswitch", "docker"])]
+    name: String,
 }
 
 /// `tapswitch completion SHELL`.
@@ -39,12 +42,20 @@ pub struct CompletionArgs {
 /// # Errors
 /// When standard output fails.
 pub fn print(arguments: &CompletionArgs) -> anyhow::Result<u8> {
+    super::output::print(&script(&arguments.shell, &arguments.name)?)
+}
+
+/// What a shell needs to complete lines that begin with `name`; nothing, where it is one of another kind.
+///
+/// # Errors
+/// When this binary's path is no text.
+pub fn script(shell: &str, name: &str) -> io::Result<String> {
     let mut script = Vec::new();
-    if let Some(shell) = Shells::builtins().completer(&arguments.shell) {
+    if let Some(shell) = Shells::builtins().completer(shell) {
         let own = programs::own();
-        shell.write_registration(VARIABLE, "tapswitch", "tapswitch", &own.to_string_lossy(), &mut script)?;
+        shell.write_registration(VARIABLE, name, name, &own.to_string_lossy(), &mut script)?;
     }
-    super::output::print(&String::from_utf8(script).map_err(io::Error::other)?)
+    String::from_utf8(script).map_err(io::Error::other)
 }
 
 /// Answers and ends the process, when it was a shell's question that started it.

@@ -21,11 +21,36 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::{Global, applets, programs, run};
+use super::{Global, applets, completion, programs, run};
 use crate::io::sys::process::{Child, fork, reset_signals};
 
-/// What an interactive shell is told with, and what stands before its prompt.
-const MARK: &str = "(tapswitch) ";
+/// What stands before the number of the process that a directory of links belongs to.
+const PREFIX: &str = "shell-";
+
+// What interactive shells read: the user's own settings, then ours, for his may set PATH and the prompt.
+
+const BASH: &str = r#"if [ -f ~/.bashrc ]; then . ~/.bashrc; fi
+PATH=$TAPSWITCH_SHELL:$PATH
+PS1="(tapswitch) $PS1"
+"#;
+
+const ZSH: &str = r#"ZDOTDIR=$TAPSWITCH_ZDOTDIR
+[ -n "$ZDOTDIR" ] || unset ZDOTDIR
+if [ -f "${ZDOTDIR:-$HOME}/.zshrc" ]; then . "${ZDOTDIR:-$HOME}/.zshrc"; fi
+PATH=$TAPSWITCH_SHELL:$PATH
+PROMPT="(tapswitch) $PROMPT"
+"#;
+
+const FISH: &str = "set -x PATH $TAPSWITCH_SHELL $PATH
+functions -c fish_prompt tapswitch_own_prompt
+function fish_prompt; printf '(tapswitch) '; tapswitch_own_prompt; end
+";
+
+/// By $ENV, which shells of POSIX read when they are interactive.
+const POSIX: &str = r#"if [ -n "$TAPSWITCH_ENV" ]; then . "$TAPSWITCH_ENV"; fi
+PATH=$TAPSWITCH_SHELL:$PATH
+PS1="(tapswitch) $PS1"
+"#;
 
 /// Open a shell in which docker, brctl, iptables, conntrack, tcpdump and sysctl mean this switch
 #[derive(Debug, clap::Args)]
@@ -150,41 +175,40 @@ impl Place {
 
     /// An interactive shell that says where it is, after the user's own settings.
     fn interactive(&self, shell: &OsStr) -> anyhow::Result<Command> {
+        let name = Path::new(shell).file_name().and_then(OsStr::to_str).unwrap_or_default();
         let mut command = Command::new(shell);
-        let here = self.0.display();
-        let file = |name: &str, text: String| fs::write(self.0.join(name), text);
-        match Path::new(shell).file_name().and_then(OsStr::to_str) {
-            Some("bash") => {
-                let own = "if [ -f ~/.bashrc ]; then . ~/.bashrc; fi";
-                file("bashrc", format!("{own}\nPATH='{here}':$PATH\nPS1=\"{MARK}$PS1\"\n"))?;
+        let (file, text) = match name {
+            "bash" => {
                 command.arg("--rcfile").arg(self.0.join("bashrc"));
+                ("bashrc", format!("{BASH}{}", completes(name)?))
             }
-            Some("zsh") => {
-                let dot = std::env::var_os("ZDOTDIR").or_else(|| std::env::var_os("HOME"));
-                let dot = PathBuf::from(dot.unwrap_or_default());
-                let own = format!(
-                    "ZDOTDIR='{}'\nif [ -f $ZDOTDIR/.zshrc ]; then . $ZDOTDIR/.zshrc; fi",
-                    dot.display()
-                );
-                file(".zshrc", format!("{own}\nPATH='{here}':$PATH\nPROMPT=\"{MARK}$PROMPT\"\n"))?;
-                command.env("ZDOTDIR", &self.0);
+            "zsh" => {
+                hand_over(&mut command, "ZDOTDIR", "TAPSWITCH_ZDOTDIR", &self.0);
+                (".zshrc", format!("{ZSH}if (( $+functions[compdef] )); then\n{}\nfi\n", completes(name)?))
             }
-            Some("fish") => {
-                let prompt = "functions -c fish_prompt tapswitch_own_prompt; \
-                    function fish_prompt; printf '%s'";
-                command
-                    .arg("-C")
-                    .arg(format!("set -x PATH '{here}' $PATH; {prompt} '{MARK}'; tapswitch_own_prompt; end"));
+            "fish" => {
+                command.args(["-C", "source $TAPSWITCH_SHELL/config.fish"]);
+                ("config.fish", format!("{FISH}{}", completes(name)?))
             }
             _ => {
-                // POSIX shells read $ENV when they are interactive.
-                let own = std::env::var("ENV").map(|own| format!(". '{own}'\n")).unwrap_or_default();
-                file("env", format!("{own}PATH='{here}':$PATH\nPS1=\"{MARK}$PS1\"\n"))?;
-                command.env("ENV", self.0.join("env"));
+                hand_over(&mut command, "ENV", "TAPSWITCH_ENV", &self.0.join("env"));
+                ("env", POSIX.to_owned())
             }
-        }
+        };
+        fs::write(self.0.join(file), text)?;
+        command.env("TAPSWITCH_SHELL", &self.0);
         Ok(command)
     }
+}
+
+/// Gives a variable another value, and the old one another name.
+fn hand_over(command: &mut Command, variable: &str, kept: &str, value: &Path) {
+    command.env(kept, std::env::var_os(variable).unwrap_or_default()).env(variable, value);
+}
+
+/// What completes lines of ours there.
+fn completes(shell: &str) -> std::io::Result<String> {
+    Ok(completion::script(shell, "tapswitch")? + &completion::script(shell, "docker")?)
 }
 
 impl Drop for Place {
@@ -193,8 +217,6 @@ impl Drop for Place {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
-
-const PREFIX: &str = "shell-";
 
 /// Removes what shells left that were killed.
 fn clean(directory: &Path) {

@@ -18,6 +18,7 @@ macro_rules! scenarios {
 
 mod articles;
 mod capture;
+mod completion;
 mod confine;
 mod containers;
 mod daemon;
