@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use crate::dataplane::{DropReason, Frame, PortId};
+use crate::dataplane::{DropReason, Frame, PortId, Traffic};
 use crate::flows::Ends;
 
 /// What a read brought.
@@ -80,6 +80,15 @@ pub trait Device: Send {
     /// # Errors
     /// [`DeviceError`]; the frame is dropped then.
     fn send(&mut self, frame: &mut Frame) -> Result<(), DeviceError>;
+
+    /// All frames of a turn have been sent: what was kept to travel together goes. The frames that were taken and
+    /// could not go after all, for want of room ([`DeviceError::Full`]).
+    fn flush(&mut self) -> Traffic {
+        Traffic::default()
+    }
+
+    /// Poll says that there may be frames to read.
+    fn wake(&mut self) {}
 
     /// The frames that are sent from now on came in by this port of the switch, or by none: for a device that
     /// limits what one port may have of it.
