@@ -39,6 +39,7 @@ mod thousand;
 mod traffic;
 mod transfers;
 mod uplink;
+mod user_load;
 mod user_tcp;
 mod user_udp;
 mod world;
