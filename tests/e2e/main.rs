@@ -20,6 +20,7 @@ mod capture;
 mod confine;
 mod containers;
 mod daemon;
+mod dnsmasq;
 mod harness;
 mod host;
 mod host_port;
