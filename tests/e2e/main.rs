@@ -43,4 +43,5 @@ mod uplink;
 mod user_load;
 mod user_tcp;
 mod user_udp;
+mod ways_out;
 mod world;
