@@ -17,6 +17,7 @@ scenarios! {
     in_ranges
     a_proxy_into_a_network
     the_uplink_comes_and_goes
+    a_closed_port_inside_is_told_by_tcp_and_counted_by_udp
 }
 
 /// A container `web` that publishes, on so many networks more, and [`WHO`] in it. Its neighbour is `alice`.
@@ -276,4 +277,24 @@ fn the_uplink_comes_and_goes(lab: &Lab) {
     drop(taken);
     lab.ok("uplink add user --user");
     assert_eq!(seen_from(lab, host.far(), "tcp", (HOST4, 8000)), SERVER4);
+}
+
+/// What a container says of a datagram that came by a socket of the host's is for the host's kernel to tell:
+/// docs/CONFORMANCE.md says why.
+fn a_closed_port_inside_is_told_by_tcp_and_counted_by_udp(lab: &Lab) {
+    let (host, servers) = web(lab, "-p 8000:80/udp -p 8000:80", 0);
+    drop(servers);
+    let callers =
+        [(host.far(), HOST4), (host.far(), HOST6), (host.near(), "127.0.0.1"), ("carol".into(), HOST4)];
+    for (number, (from, called)) in callers.into_iter().enumerate() {
+        assert_eq!(ask(lab, from, "udp", (called, 8000), 0), Err("timeout".to_owned()), "{called}");
+        assert_eq!(lab.drops("user", "host_untold"), 1 + number as u64, "{called}");
+        assert_eq!(ask(lab, from, "tcp", (called, 8000), 0), Err("Connection reset by peer".to_owned()));
+    }
+    assert!(lab.ok("show drops").contains("only the host's kernel could tell"));
+    // Who calls again when somebody listens is served.
+    let _servers = ["10.1.0.3", "fd00:1::3"].map(|at| lab.serves("web", WHO, &[at, "80"]));
+    for (from, called) in callers {
+        assert!(ask(lab, from, "udp", (called, 8000), 0).is_ok(), "{called}");
+    }
 }
