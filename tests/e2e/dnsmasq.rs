@@ -8,6 +8,7 @@ use crate::world::Place;
 
 scenarios! {
     what_dnsmasq_says
+    what_will_be_asked_of_it_is_explained
     dnsmasq_dies_and_comes_back
 }
 
@@ -105,4 +106,32 @@ fn dnsmasq_dies_and_comes_back(lab: &Lab) {
     assert!(getent(lab, "ahostsv4 alice").is_ok(), "our own names");
     let _server = dnsmasq(lab, host.far(), SERVER4);
     assert_eq!(addresses(&getent(lab, "ahostsv4 big.example").unwrap()).len(), MANY);
+}
+
+fn what_will_be_asked_of_it_is_explained(lab: &Lab) {
+    let Some((_host, server)) = with_dnsmasq(lab, SERVER4) else { return };
+    let explain = |words: &str, expected: &str| {
+        let said = lab.ok(&format!("explain alice 10.1.0.1{words}"));
+        let step = said.lines().find(|line| line.starts_with("names ")).unwrap_or_else(|| panic!("{said}"));
+        assert!(step.ends_with(expected), "{words}: {step}");
+    };
+    explain(":53/udp", "'example.com' is asked of 10.99.0.2:53, by user");
+    explain(" --name web.example", "'web.example' is asked of 10.99.0.2:53, by user");
+    explain(" --name alice", "'alice' is a name of this network: its gateway answers");
+    assert!(getent(lab, "ahostsv4 web.example").is_ok());
+    explain(" --name web.example", "'web.example' is answered from the cache");
+    // To a name server that is not ours it is a packet like any other.
+    let said = lab.ok("explain alice 10.99.0.2 --name web.example");
+    assert!(said.contains("verdict     routed to user") && !said.contains("names  "), "{said}");
+    lab.ok("uplink rm user");
+    explain(
+        " --name www.example",
+        "'www.example' is unknown here, and no upstream can be reached (SERVFAIL)",
+    );
+    drop(server);
+    for (words, why) in
+        [("10.1.0.1:80 --name web", "give DST or DST:53/udp"), ("10.1.0.1 --name a..b", "is no name")]
+    {
+        assert!(lab.refused(&format!("explain alice {words}")).contains(why), "{words}");
+    }
 }
