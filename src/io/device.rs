@@ -42,6 +42,9 @@ pub enum DeviceError {
     /// The host lets nobody ping through a user uplink.
     #[error("the host's net.ipv4.ping_group_range forbids pings")]
     NoPing,
+    /// An error for somebody outside, whom no socket of a user uplink can tell.
+    #[error("no socket tells errors to who is outside")]
+    Untold,
     /// A user uplink has as many sockets as it may have.
     #[error("the user uplink has as many sockets as it may have")]
     Limit,
@@ -59,6 +62,7 @@ impl DeviceError {
             Self::Unsupported => DropReason::HostUnsupported,
             Self::NoDescriptor => DropReason::HostNoDescriptor,
             Self::NoPing => DropReason::HostNoPing,
+            Self::Untold => DropReason::HostUntold,
             Self::Limit => DropReason::HostLimit,
         }
     }

@@ -402,8 +402,7 @@ impl UserDevice {
                 Ok(())
             }
             Transport::Query { id, .. } => self.echo.on_query(now, bytes, &packet, id, &mut self.shared),
-            // Nobody outside can be told by a socket.
-            Transport::Error { .. } => Ok(()),
+            Transport::Error { .. } => Err(DeviceError::Untold),
             Transport::Icmp { .. } => link::answer_discovery(bytes, &packet, &mut self.shared),
             _ => Err(BAD),
         }
