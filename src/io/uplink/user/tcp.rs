@@ -29,8 +29,9 @@ use crate::flows::timers::{Armed, Timers};
 use crate::io::descriptors::with_room;
 use crate::io::device::DeviceError;
 use crate::io::sys::socket as sys;
+use crate::wire::emit::pseudo_header;
 use crate::wire::icmp::{Quote, v4, v6};
-use crate::wire::ip::Version;
+use crate::wire::ip::{Version, protocol};
 use crate::wire::packet::Packet;
 use crate::wire::tcp::{ACK, HEADER_LEN, RST, SYN, Tcp as Segment};
 use crate::wire::{ethernet, tcp};
@@ -122,8 +123,12 @@ impl Flows {
 
     /// The host's address that a connection leaves by.
     pub(super) fn host_socket(&self, ends: &Ends) -> Option<SocketAddr> {
+        self.socket_of(ends)?.local_addr().ok()?.as_socket()
+    }
+
+    pub(super) fn socket_of(&self, ends: &Ends) -> Option<&Socket> {
         let slot = *self.index.get(ends)?;
-        self.flows.get(slot as usize)?.socket.local_addr().ok()?.as_socket()
+        Some(&self.flows.get(slot as usize)?.socket)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -157,6 +162,10 @@ impl Flows {
             destination_port: segment.source,
         };
         let payload = bytes.get(packet.transport..packet.end).unwrap_or_default();
+        // Behind a socket nobody could tell any more.
+        if !packet.partial_checksum && !is_sound(packet, payload) {
+            return Err(DeviceError::Unsupported);
+        }
         let mss =
             if segment.flags & SYN == 0 { None } else { tcp::mss(payload, segment).map(|(_, mss)| mss) };
         let Some(slot) = self.index.get(&ends).map(|slot| *slot as usize) else {
@@ -172,6 +181,10 @@ impl Flows {
         let received = flow.machine.on_segment(now, segment, mss);
         if received.reset {
             self.remove(slot, true, shared);
+            return Ok(());
+        }
+        if received.stray {
+            refuse(&ends, segment, shared);
             return Ok(());
         }
         if received.opened {
@@ -304,6 +317,8 @@ impl Flows {
         shared: &mut Shared,
     ) -> Result<(), DeviceError> {
         let share = shared.take_share()?;
+        // We answer the peer's own questions whether anybody is there, so the host's other end must be asked, too.
+        let _ = socket.set_keepalive(true);
         self.generation = self.generation.wrapping_add(1) & 0x0fff_ffff;
         let entry = self.flows.vacant_entry();
         let (slot, generation) = (entry.key(), self.generation);
@@ -654,6 +669,12 @@ impl Flow {
         }
         self.window
     }
+}
+
+/// Whether the checksum of a whole segment is right.
+fn is_sound(packet: &Packet, segment: &[u8]) -> bool {
+    let sum = pseudo_header(packet.source, packet.destination, protocol::TCP, segment.len());
+    sum.add(segment).finish() == [0, 0]
 }
 
 /// One half-open connection less.
