@@ -501,4 +501,7 @@ impl Device for UserDevice {
 }
 
 #[cfg(test)]
+#[path = "fuzz/tests.rs"]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -117,6 +117,23 @@ impl Flows {
         }
     }
 
+    /// Whose each connection's socket is, after what is counted was compared with what there is.
+    #[cfg(test)]
+    pub(super) fn audit(&self) -> Vec<Option<PortId>> {
+        let flows = || self.flows.iter().map(|(_, flow)| flow);
+        assert_eq!(self.flows.len(), self.index.len());
+        assert!(self.index.iter().all(|(ends, slot)| self.flows[*slot as usize].ends == *ends));
+        assert_eq!(self.backlog, flows().map(|flow| flow.backlog.len()).sum::<usize>());
+        let mut half_open = HashMap::<_, u32, Hasher>::default();
+        for flow in flows().filter(|flow| flow.half_open) {
+            *half_open.entry(flow.share.owner()).or_default() += 1;
+        }
+        assert_eq!(half_open, self.half_open);
+        let is_ready = |slot: usize| self.ready.contains(&(slot as u32));
+        assert!(self.flows.iter().all(|(slot, flow)| !flow.queued || is_ready(slot)));
+        flows().map(|flow| flow.share.owner()).collect()
+    }
+
     pub(super) fn has_frames(&self) -> bool {
         !self.ready.is_empty()
     }
