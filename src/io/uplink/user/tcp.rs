@@ -38,7 +38,7 @@ use crate::wire::{ethernet, tcp};
 
 /// Connections at a time.
 const MAX_FLOWS: usize = 1 << 20;
-/// Connections of one port, or of the host, that one side does not know of yet.
+/// Connections of one opener that one side does not know of yet.
 const MAX_HALF_OPEN: u32 = 1024;
 /// What a peer may always send ahead: a super-frame.
 const LEAST_WINDOW: u32 = 64 * 1024;
@@ -49,6 +49,16 @@ const LOOK_AGAIN: usize = 64 * 1024;
 
 type Hasher = foldhash::fast::FixedState;
 
+/// To whom a connection counts that one side does not know of yet: so neither a container that calls too many, nor
+/// one that answers none of its callers, keeps others from being served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Opener {
+    /// A port of the switch.
+    Inside(PortId),
+    /// Callers from outside, all who want this port.
+    Outside(u16),
+}
+
 /// All connections.
 #[derive(Debug)]
 pub(super) struct Flows {
@@ -57,8 +67,8 @@ pub(super) struct Flows {
     ready: VecDeque<u32>,
     timers: Timers,
     generation: u32,
-    /// Of each port of the switch, and of the host, connections that one side does not know of yet.
-    half_open: HashMap<Option<PortId>, u32, Hasher>,
+    /// Of each opener, connections that one side does not know of yet.
+    half_open: HashMap<Opener, u32, Hasher>,
     backlog: usize,
     /// Bytes looked past, where the kernel cannot do it itself.
     scratch: Vec<u8>,
@@ -117,6 +127,12 @@ impl Flows {
         }
     }
 
+    /// As if an opener had so many connections that one side does not know of yet.
+    #[cfg(test)]
+    pub(super) fn half_open(&mut self, opener: Opener, count: u32) {
+        self.half_open.insert(opener, count);
+    }
+
     /// Whose each connection's socket is, after what is counted was compared with what there is.
     #[cfg(test)]
     pub(super) fn audit(&self) -> Vec<Option<PortId>> {
@@ -124,9 +140,9 @@ impl Flows {
         assert_eq!(self.flows.len(), self.index.len());
         assert!(self.index.iter().all(|(ends, slot)| self.flows[*slot as usize].ends == *ends));
         assert_eq!(self.backlog, flows().map(|flow| flow.backlog.len()).sum::<usize>());
-        let mut half_open = HashMap::<_, u32, Hasher>::default();
+        let mut half_open = HashMap::<Opener, u32, Hasher>::default();
         for flow in flows().filter(|flow| flow.half_open) {
-            *half_open.entry(flow.share.owner()).or_default() += 1;
+            *half_open.entry(flow.opener()).or_default() += 1;
         }
         assert_eq!(half_open, self.half_open);
         let is_ready = |slot: usize| self.ready.contains(&(slot as u32));
@@ -152,9 +168,9 @@ impl Flows {
         self.timers.next()
     }
 
-    /// Whether a port of the switch, or the host, may have one more connection.
-    pub(super) fn has_room(&self, from: Option<PortId>) -> bool {
-        let half_open = self.half_open.get(&from).copied().unwrap_or(0);
+    /// Whether an opener may have one more connection.
+    pub(super) fn has_room(&self, opener: Opener) -> bool {
+        let half_open = self.half_open.get(&opener).copied().unwrap_or(0);
         self.flows.len() < MAX_FLOWS && half_open < MAX_HALF_OPEN
     }
 
@@ -206,7 +222,7 @@ impl Flows {
         }
         if received.opened {
             flow.half_open = false;
-            count_down(&mut self.half_open, flow.share.owner());
+            count_down(&mut self.half_open, flow.opener());
             if std::mem::take(&mut flow.proxied) {
                 say(&flow.socket, &Reply::Succeeded.bytes());
             }
@@ -277,7 +293,7 @@ impl Flows {
                 return Err(DeviceError::Denied);
             }
         };
-        if !self.has_room(shared.from) {
+        if !self.has_room(Opener::of(shared.from, &ends)) {
             // It will ask again.
             return Err(DeviceError::Limit);
         }
@@ -301,7 +317,7 @@ impl Flows {
         socket: Socket,
         shared: &mut Shared,
     ) -> Result<(), DeviceError> {
-        if self.has(&ends) || !self.has_room(None) {
+        if self.has(&ends) || !self.has_room(Opener::of(None, &ends)) {
             return Err(DeviceError::Limit);
         }
         // Who is outside takes nothing of a container's share.
@@ -364,7 +380,7 @@ impl Flows {
             window: LEAST_WINDOW,
             share,
         });
-        *self.half_open.entry(shared.from).or_default() += 1;
+        *self.half_open.entry(Opener::of(shared.from, &ends)).or_default() += 1;
         // Slots are below MAX_FLOWS.
         self.index.insert(ends, slot as u32);
         self.queue(slot);
@@ -392,7 +408,7 @@ impl Flows {
         if let Some(flow) = self.flows.try_remove(slot) {
             self.index.remove(&flow.ends);
             if flow.half_open {
-                count_down(&mut self.half_open, flow.share.owner());
+                count_down(&mut self.half_open, flow.opener());
             }
             self.backlog -= flow.backlog.len();
             if flow.proxied {
@@ -492,7 +508,21 @@ impl Flows {
     }
 }
 
+impl Opener {
+    /// Of a connection with these ends by a port of the switch, or from outside.
+    const fn of(port: Option<PortId>, ends: &Ends) -> Self {
+        match port {
+            Some(port) => Self::Inside(port),
+            None => Self::Outside(ends.destination_port),
+        }
+    }
+}
+
 impl Flow {
+    fn opener(&self) -> Opener {
+        Opener::of(self.share.owner(), &self.ends)
+    }
+
     /// Puts the next segment of the connection into `frame`; whether there is one.
     fn say(
         &mut self,
@@ -695,11 +725,11 @@ fn is_sound(packet: &Packet, segment: &[u8]) -> bool {
 }
 
 /// One half-open connection less.
-fn count_down(half_open: &mut HashMap<Option<PortId>, u32, Hasher>, owner: Option<PortId>) {
-    if let Some(count) = half_open.get_mut(&owner) {
+fn count_down(half_open: &mut HashMap<Opener, u32, Hasher>, opener: Opener) {
+    if let Some(count) = half_open.get_mut(&opener) {
         *count -= 1;
         if *count == 0 {
-            half_open.remove(&owner);
+            half_open.remove(&opener);
         }
     }
 }

@@ -111,6 +111,11 @@ fn send(device: &mut UserDevice, bytes: &[u8]) -> Result<(), DeviceError> {
     device.send(&mut frame)
 }
 
+/// Reads as the loop does.
+pub(super) fn read(device: &mut UserDevice, frame: &mut Frame) -> Received {
+    device.recv(frame).unwrap()
+}
+
 /// The next frame, which comes.
 fn recv(device: &mut UserDevice) -> Vec<u8> {
     let mut frame = Frame::new();
@@ -118,7 +123,7 @@ fn recv(device: &mut UserDevice) -> Vec<u8> {
     let registry = patience.registry().try_clone().unwrap();
     registry.register(&mut SourceFd(&device.descriptor().unwrap()), Token(0), Interest::READABLE).unwrap();
     loop {
-        if device.recv(&mut frame).unwrap() == Received::Frame {
+        if read(device, &mut frame) == Received::Frame {
             return frame.bytes().to_vec();
         }
         let mut events = Events::with_capacity(4);
@@ -229,7 +234,7 @@ fn every_caller_of_a_proxy_is_heard_without_another_one() {
         let mut answer = [0; 2];
         let mut patience = 10_000;
         while caller.read(&mut answer).is_err() {
-            assert_eq!(device.recv(&mut frame).unwrap(), Received::Empty);
+            assert_eq!(read(&mut device, &mut frame), Received::Empty);
             patience -= 1;
             assert!(patience > 0, "a caller is forgotten");
         }
@@ -243,4 +248,21 @@ fn the_hosts_other_end_is_asked_whether_it_is_there() {
     let (mut device, _handle) = device(vec![server.local_addr().unwrap()]);
     let (_stream, ends, _) = connected(&mut device, &server, 5000);
     assert!(device.tcp.socket_of(&ends).unwrap().keepalive().unwrap());
+}
+
+#[test]
+fn a_container_that_answers_no_caller_keeps_no_other_from_being_called() {
+    let (mut device, _handle) = device(Vec::new());
+    let server = server();
+    let called = |port| Ends { destination_port: port, ..ends(1, "192.0.2.1:1".parse().unwrap()) };
+    device.tcp.half_open(tcp::Opener::Outside(8000), 1023);
+    let mut call = |source_port, port| {
+        let _stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        let accepted = Socket::from(server.accept().unwrap().0);
+        let now = device.shared.now();
+        device.tcp.accept(now, Ends { source_port, ..called(port) }, accepted, &mut device.shared)
+    };
+    assert_eq!(call(5000, 8000), Ok(()));
+    assert_eq!(call(5001, 8000), Err(DeviceError::Limit));
+    assert_eq!(call(5001, 8001), Ok(()));
 }
