@@ -25,6 +25,7 @@ use slab::Slab;
 use socket2::{Domain, Protocol as Transport, SockAddr, Socket, Type};
 
 use super::datagram;
+use super::half_open::Opener;
 use super::policy::Policy;
 use super::{Kind, Shared, slot_of, tcp, token};
 use crate::control::compile::Listener;
@@ -214,7 +215,7 @@ impl Listeners {
 
 /// Accepts one connection.
 fn accept(entry: &Entry, now: Instant, flows: &mut tcp::Flows, shared: &mut Shared) -> Turn {
-    if !flows.has_room(tcp::Opener::Outside(entry.listener.port)) {
+    if !flows.has_room(Opener::Outside(entry.listener.port)) {
         return Turn::Starved;
     }
     let accepted = entry.socket.accept4(SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -19,6 +19,7 @@
 mod datagram;
 mod echo;
 mod errors;
+mod half_open;
 mod host_socket;
 mod link;
 mod listen;

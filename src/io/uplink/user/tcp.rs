@@ -17,11 +17,12 @@ use nix::errno::Errno;
 use slab::Slab;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::half_open::{HalfOpen, Opener};
 use super::policy::Fate;
 use super::proxy::say;
 use super::refusals::{refuse, send_bare, unconnected, unopened, unreachable};
 use super::{Kind, Share, Shared, slot_of, token};
-use crate::dataplane::{Frame, Instant, PortId};
+use crate::dataplane::{Frame, Instant};
 use crate::flows::segment::{Ends, tcp_segment};
 use crate::flows::socks::Reply;
 use crate::flows::tcp::{Tcp, Timeout, Wants};
@@ -38,8 +39,6 @@ use crate::wire::{ethernet, tcp};
 
 /// Connections at a time.
 const MAX_FLOWS: usize = 1 << 20;
-/// Connections of one opener that one side does not know of yet.
-const MAX_HALF_OPEN: u32 = 1024;
 /// What a peer may always send ahead: a super-frame.
 const LEAST_WINDOW: u32 = 64 * 1024;
 /// Bytes that sockets did not take at once, of all connections together.
@@ -48,16 +47,6 @@ const MAX_BACKLOG: usize = 64 << 20;
 const LOOK_AGAIN: usize = 64 * 1024;
 
 type Hasher = foldhash::fast::FixedState;
-
-/// To whom a connection counts that one side does not know of yet: so neither a container that calls too many, nor
-/// one that answers none of its callers, keeps others from being served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Opener {
-    /// A port of the switch.
-    Inside(PortId),
-    /// Callers from outside, all who want this port.
-    Outside(u16),
-}
 
 /// All connections.
 #[derive(Debug)]
@@ -68,7 +57,7 @@ pub(super) struct Flows {
     timers: Timers,
     generation: u32,
     /// Of each opener, connections that one side does not know of yet.
-    half_open: HashMap<Opener, u32, Hasher>,
+    half_open: HalfOpen,
     backlog: usize,
     /// Bytes looked past, where the kernel cannot do it itself.
     scratch: Vec<u8>,
@@ -120,30 +109,22 @@ impl Flows {
             ready: VecDeque::new(),
             timers: Timers::default(),
             generation: 0,
-            half_open: HashMap::default(),
+            half_open: HalfOpen::default(),
             backlog: 0,
             scratch: Vec::new(),
             seed,
         }
     }
 
-    /// As if an opener had so many connections that one side does not know of yet.
-    #[cfg(test)]
-    pub(super) fn half_open(&mut self, opener: Opener, count: u32) {
-        self.half_open.insert(opener, count);
-    }
-
     /// Whose each connection's socket is, after what is counted was compared with what there is.
     #[cfg(test)]
-    pub(super) fn audit(&self) -> Vec<Option<PortId>> {
+    pub(super) fn audit(&self) -> Vec<Option<crate::dataplane::PortId>> {
         let flows = || self.flows.iter().map(|(_, flow)| flow);
         assert_eq!(self.flows.len(), self.index.len());
         assert!(self.index.iter().all(|(ends, slot)| self.flows[*slot as usize].ends == *ends));
         assert_eq!(self.backlog, flows().map(|flow| flow.backlog.len()).sum::<usize>());
-        let mut half_open = HashMap::<Opener, u32, Hasher>::default();
-        for flow in flows().filter(|flow| flow.half_open) {
-            *half_open.entry(flow.opener()).or_default() += 1;
-        }
+        let mut half_open = HalfOpen::default();
+        flows().filter(|flow| flow.half_open).for_each(|flow| half_open.add(flow.opener()));
         assert_eq!(half_open, self.half_open);
         let is_ready = |slot: usize| self.ready.contains(&(slot as u32));
         assert!(self.flows.iter().all(|(slot, flow)| !flow.queued || is_ready(slot)));
@@ -170,8 +151,7 @@ impl Flows {
 
     /// Whether an opener may have one more connection.
     pub(super) fn has_room(&self, opener: Opener) -> bool {
-        let half_open = self.half_open.get(&opener).copied().unwrap_or(0);
-        self.flows.len() < MAX_FLOWS && half_open < MAX_HALF_OPEN
+        self.flows.len() < MAX_FLOWS && self.half_open.has_room(opener)
     }
 
     /// Whether there is a connection with these ends.
@@ -222,7 +202,7 @@ impl Flows {
         }
         if received.opened {
             flow.half_open = false;
-            count_down(&mut self.half_open, flow.opener());
+            self.half_open.remove(flow.opener());
             if std::mem::take(&mut flow.proxied) {
                 say(&flow.socket, &Reply::Succeeded.bytes());
             }
@@ -380,7 +360,7 @@ impl Flows {
             window: LEAST_WINDOW,
             share,
         });
-        *self.half_open.entry(Opener::of(shared.from, &ends)).or_default() += 1;
+        self.half_open.add(Opener::of(shared.from, &ends));
         // Slots are below MAX_FLOWS.
         self.index.insert(ends, slot as u32);
         self.queue(slot);
@@ -408,7 +388,7 @@ impl Flows {
         if let Some(flow) = self.flows.try_remove(slot) {
             self.index.remove(&flow.ends);
             if flow.half_open {
-                count_down(&mut self.half_open, flow.opener());
+                self.half_open.remove(flow.opener());
             }
             self.backlog -= flow.backlog.len();
             if flow.proxied {
@@ -505,16 +485,6 @@ impl Flows {
             }
         }
         false
-    }
-}
-
-impl Opener {
-    /// Of a connection with these ends by a port of the switch, or from outside.
-    const fn of(port: Option<PortId>, ends: &Ends) -> Self {
-        match port {
-            Some(port) => Self::Inside(port),
-            None => Self::Outside(ends.destination_port),
-        }
     }
 }
 
@@ -722,16 +692,6 @@ impl Flow {
 fn is_sound(packet: &Packet, segment: &[u8]) -> bool {
     let sum = pseudo_header(packet.source, packet.destination, protocol::TCP, segment.len());
     sum.add(segment).finish() == [0, 0]
-}
-
-/// One half-open connection less.
-fn count_down(half_open: &mut HashMap<Opener, u32, Hasher>, opener: Opener) {
-    if let Some(count) = half_open.get_mut(&opener) {
-        *count -= 1;
-        if *count == 0 {
-            half_open.remove(&opener);
-        }
-    }
 }
 
 fn looked(result: io::Result<usize>) -> Result<Option<usize>, Broken> {

@@ -249,20 +249,3 @@ fn the_hosts_other_end_is_asked_whether_it_is_there() {
     let (_stream, ends, _) = connected(&mut device, &server, 5000);
     assert!(device.tcp.socket_of(&ends).unwrap().keepalive().unwrap());
 }
-
-#[test]
-fn a_container_that_answers_no_caller_keeps_no_other_from_being_called() {
-    let (mut device, _handle) = device(Vec::new());
-    let server = server();
-    let called = |port| Ends { destination_port: port, ..ends(1, "192.0.2.1:1".parse().unwrap()) };
-    device.tcp.half_open(tcp::Opener::Outside(8000), 1023);
-    let mut call = |source_port, port| {
-        let _stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
-        let accepted = Socket::from(server.accept().unwrap().0);
-        let now = device.shared.now();
-        device.tcp.accept(now, Ends { source_port, ..called(port) }, accepted, &mut device.shared)
-    };
-    assert_eq!(call(5000, 8000), Ok(()));
-    assert_eq!(call(5001, 8000), Err(DeviceError::Limit));
-    assert_eq!(call(5001, 8001), Ok(()));
-}
