@@ -14,6 +14,7 @@ mod inspect_container;
 mod interfaces;
 mod known;
 mod listing;
+mod name_words;
 mod names;
 mod publishes;
 mod replay;
