@@ -108,21 +108,21 @@ impl Twin {
         self.says(&script);
     }
 
-    /// Neighbours and static routes as ours, on mirrored devices.
+    /// These neighbours, and static routes as ours, on mirrored devices.
     #[track_caller]
-    pub(crate) fn mirror_routes(&self, lab: &Lab) {
+    pub(crate) fn mirror_routes(&self, lab: &Lab, neighbours: &[Value]) {
         let interfaces = lab.json("show interfaces");
         let device = |row: &Value| {
             let of = |it: &&Value| it["network"] == row["network"] && it["kind"] != "veth";
             word(&interfaces.iter().find(of).unwrap()["name"])
         };
         let mut script = String::new();
-        for row in lab.json("show neigh") {
+        for row in neighbours {
             let mac =
                 if row["mac"].is_null() { String::new() } else { format!("lladdr {}", word(&row["mac"])) };
             let router = if row["router"] == true { "router" } else { "" };
             let state = word(&row["state"]).to_lowercase();
-            let (address, device) = (word(&row["address"]), device(&row));
+            let (address, device) = (word(&row["address"]), device(row));
             let _ = writeln!(script, "ip neigh replace {address} dev {device} {mac} nud {state} {router}");
         }
         for row in lab.json("show routes").iter().filter(|row| row["kind"] == "static") {
