@@ -5,6 +5,7 @@
 //! Tests are named after the rows of the list of what those articles show.
 
 use serde_json::Value;
+use tapswitch::control::show::foreign::{Tables, view};
 
 use crate::harness::{Lab, skip, until};
 use crate::twin::{Twin, word};
@@ -24,6 +25,23 @@ scenarios! {
     neighbours_and_routes_as_the_installed_tools_print_them
     flows_as_the_installed_conntrack_prints_them
     what_means_nothing_is_refused
+}
+
+/// What a tool's own words print of our switch.
+#[track_caller]
+fn ours(lab: &Lab, line: &str) -> String {
+    fn rows<R: serde::de::DeserializeOwned>(lab: &Lab, listing: &str) -> Vec<R> {
+        lab.json(listing).into_iter().map(|row| serde_json::from_value(row).unwrap()).collect()
+    }
+    let words: Vec<&str> = line.split(' ').collect();
+    let tables = Tables {
+        interfaces: rows(lab, "show interfaces"),
+        fdb: rows(lab, "show fdb"),
+        neighbours: rows(lab, "show neigh"),
+        routes: rows(lab, "show routes"),
+        ..Tables::default()
+    };
+    view(words[0], &words[1..]).unwrap().draw(&tables).unwrap()
 }
 
 /// The veth of a container's only port.
@@ -156,6 +174,30 @@ fn row_09_the_installed_tools_print_the_same(lab: &Lab) {
     let up = |text: &str| text.matches(" state UP ").count();
     until("the kernel's bridges to have a carrier", || up(&twin.says(address)) == up(&ours));
     assert_eq!(ours, twin.says(address).replace(" nodad ", " "));
+    // By the tools' own words.
+    let veth = alias(lab, "alice");
+    for line in [
+        "brctl show br2 docker0".to_owned(),
+        "brctl showstp br2".to_owned(),
+        "brctl showmacs br2".to_owned(),
+        "bridge fdb show br br2".to_owned(),
+        format!("bridge fdb show dev {veth}"),
+        format!("bridge fdb show brport {veth} state static"),
+        "bridge fdb show state permanent".to_owned(),
+        "bridge fdb show dynamic".to_owned(),
+        "ip link show type bridge".to_owned(),
+        "ip -br link show type veth".to_owned(),
+        "ip -br address show type bridge".to_owned(),
+        "ip -4 address show master br2".to_owned(),
+        format!("ip -6 address show {}", word(&lab.row("network ls", "name", "net1")["bridge"])),
+        "ip a show br2".to_owned(),
+    ] {
+        let theirs = twin.says(&line).replace(" nodad ", " ");
+        let theirs = theirs.lines().filter(|line| !line.contains(" self ")).collect::<Vec<_>>().join("\n");
+        let [ours, theirs] = [self::ours(lab, &line), theirs].map(|text| without_timers(&text));
+        assert_eq!(sorted(&ours), sorted(&theirs), "{line}");
+        assert!(line.starts_with("bridge") || ours.trim_end() == theirs.trim_end(), "{line}: their order");
+    }
 }
 
 fn row_10_whose_port_it_is(lab: &Lab) {
@@ -342,6 +384,12 @@ fn row_17_the_installed_iptables_prints_the_same(lab: &Lab) {
         };
         text.lines().map(line).collect::<Vec<_>>()
     };
+    for table in ["filter", "nat"] {
+        let theirs = twin.says(&format!("iptables-legacy -t {table} -S"));
+        let theirs: Vec<&str> = theirs.lines().filter(|line| line.starts_with("-A")).collect();
+        let of = rows.iter().filter(|row| row["table"] == table && row["policy"] == false);
+        assert_eq!(of.map(|row| word(&row["spec"])).collect::<Vec<_>>(), theirs);
+    }
     let expected = no_policies(&format!("{}\n{}", theirs("filter"), theirs("nat")));
     assert_eq!(no_policies(&lab.ok("show rules --as iptables")), expected);
 }
@@ -424,7 +472,7 @@ fn row_21_a_link_opens_the_exposed_port_alone(lab: &Lab) {
         let chain = filter.split("Chain DOCKER (").nth(1).unwrap().split("\n\n").next().unwrap();
         chain.lines().skip(2).map(|line| line[12..].to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(listed(), [String::new(); 0], "without a link");
+    assert!(listed().is_empty(), "without a link");
     lab.ok("run -d --name client --link db:database");
     let client = lab.address("client");
     let line = |source: &str, destination: &str, port: &str| {
@@ -439,7 +487,7 @@ fn row_21_a_link_opens_the_exposed_port_alone(lab: &Lab) {
     let [filter, _] = tables(lab, "show rules --as iptables");
     assert!(counted(&filter, &["DROP ", "docker0 docker0"]).0 >= 2, "{filter}");
     lab.ok("unlink client database");
-    assert_eq!(listed(), [String::new(); 0]);
+    assert!(listed().is_empty());
 }
 
 fn row_26_routes_look_as_in_the_article(lab: &Lab) {
@@ -498,6 +546,22 @@ fn neighbours_and_routes_as_the_installed_tools_print_them(lab: &Lab) {
     twin.mirror_routes(lab, &rows);
     assert_eq!(sorted(&ours), sorted(&twin.says("ip neigh")));
     assert_eq!(lab.ok("show routes --as route"), twin.says("route -n"));
+    for line in [
+        "ip neigh show dev br2",
+        "ip -6 neigh",
+        "ip neigh show nud failed",
+        "ip route show dev br2",
+        "ip -6 route show dev br2",
+        "ip route show table local",
+    ] {
+        let theirs = twin.says(line);
+        let theirs: Vec<&str> =
+            sorted(&theirs).into_iter().filter(|line| !line.contains("dev lo ")).collect();
+        let ours = self::ours(lab, line);
+        // Kernels since 5.14 take a prefix's first address for a broadcast address no more.
+        let ours: Vec<&str> = sorted(&ours).into_iter().filter(|line| !line.contains(".0 dev ")).collect();
+        assert_eq!(ours, theirs, "{line}");
+    }
     let said = lab.ok("show routes --as ip");
     let at = said.find("fd00:").unwrap();
     assert_eq!(said[..at], twin.says("ip route"));

@@ -68,7 +68,8 @@ impl Twin {
                     script,
                     "ip link add {name} index {index} txqueuelen 0 address {mac} type bridge vlan_default_pvid 0 || \
                      ip link add {name} index {index} txqueuelen 0 address {mac} type bridge\n\
-                     ip link set {name} addrgenmode none"
+                     ip link set {name} addrgenmode none type bridge ageing_time {}00",
+                    row["ageing"]
                 );
                 for address in row["addresses"].as_array().unwrap() {
                     let nodad = if word(address).contains(':') { "nodad" } else { "" };
