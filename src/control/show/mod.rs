@@ -12,6 +12,7 @@ mod format;
 mod inspect;
 mod interfaces;
 mod known;
+mod name_words;
 mod names;
 mod publishes;
 mod replay;
