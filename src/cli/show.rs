@@ -11,10 +11,10 @@ use crate::wire::MacAddr;
 #[command(after_help = "\
 EXAMPLES
   tapswitch show ports                           which port, alias and MAC address belong to which container
-  tapswitch show ports --as brctl                brctl show (ip: ip address; bridge: bridge link; docker: docker ps)
-  tapswitch show fdb --as bridge                 bridge fdb show (brctl: brctl showmacs)
+  tapswitch show ports --as brctl                brctl show (or ip, bridge, docker)
+  tapswitch show fdb --as bridge                 bridge fdb show (or brctl: brctl showmacs)
   tapswitch show neigh --as ip                   ip neigh
-  tapswitch show routes --as route               route -n (ip: ip route, ip -6 route)
+  tapswitch show routes --as route               route -n (or ip: ip route, ip -6 route)
   tapswitch show rules --as iptables             iptables -L -v -n and iptables -t nat -L -v -n
   tapswitch show conntrack --as conntrack        conntrack -L
 

@@ -23,7 +23,7 @@ pub(super) enum Bridge {
 pub(super) struct Wanted {
     bridge: Option<String>,
     device: Option<String>,
-    state: Option<&'static str>,
+    states: Option<&'static [&'static str]>,
 }
 
 impl Bridge {
@@ -74,19 +74,20 @@ fn wanted(mut words: &[&str]) -> Result<Wanted, String> {
                 wanted.device = Some((*name).to_owned());
                 rest
             }
-            ["state", rest @ ..] => rest,
             ["dynamic", rest @ ..] => {
-                wanted.state = Some("");
+                // All that is not permanent.
+                wanted.states = Some(&["", "static"]);
                 rest
             }
-            [state @ ("static" | "permanent"), rest @ ..] => {
-                wanted.state = Some(if *state == "static" { "static" } else { "permanent" });
+            ["state", "all", rest @ ..] => rest,
+            ["state", state @ ("static" | "permanent"), rest @ ..] => {
+                wanted.states = Some(if *state == "static" { &["static"] } else { &["permanent"] });
                 rest
             }
             [word, ..] => {
                 return Err(format!(
                     "'bridge fdb show' does not know '{word}': it takes br BRIDGE, dev NAME, brport NAME, and \
-                     dynamic, static or permanent"
+                     dynamic or state static|permanent"
                 ));
             }
         }
@@ -107,7 +108,7 @@ fn fdb(tables: &Tables, wanted: &Wanted) -> Result<String, String> {
         }
         let named = if wanted.device.is_some() { String::new() } else { format!("dev {} ", device.name) };
         for (mac, state) in entries(tables, device) {
-            if wanted.state.is_none_or(|wanted| wanted == state) {
+            if wanted.states.is_none_or(|states| states.contains(&state)) {
                 let _ = writeln!(text, "{mac} {named}master {bridge} {state}");
             }
         }

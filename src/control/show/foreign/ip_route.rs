@@ -71,19 +71,19 @@ impl IpRoute {
     fn lines(&self, tables: &Tables, local: bool) -> String {
         let routes = sorted(tables, self.v6).into_iter();
         let routes = routes.filter(|(_, row)| matches!(row.kind.as_str(), "local" | "broadcast") == local);
-        let lines = routes.filter_map(|(prefix, row)| {
+        let line = |(prefix, row): (IpNet, &RouteEntryRow)| {
             let device = tables.interface_of(&row.network)?;
             let wanted = self.device.as_ref().is_none_or(|name| *name == device.name);
             wanted.then(|| self.line(prefix, row, device))
-        });
-        lines.chain(self.link_locals(tables, local)).collect()
+        };
+        let is_last = |(prefix, _): &(IpNet, &RouteEntryRow)| self.v6 && prefix.prefix_len() == 0;
+        let (last, first): (Vec<_>, Vec<_>) = routes.partition(is_last);
+        let first = first.into_iter().filter_map(line).chain(self.link_locals(tables, local));
+        first.chain(last.into_iter().filter_map(line)).collect()
     }
 
     fn line(&self, prefix: IpNet, row: &RouteEntryRow, device: &InterfaceRow) -> String {
-        let kind = match row.kind.as_str() {
-            kind @ ("local" | "broadcast") => Some(kind.to_owned()),
-            _ => None,
-        };
+        let kind = Some(row.kind.clone()).filter(|kind| matches!(kind.as_str(), "local" | "broadcast"));
         let via = row.via.map(|via| format!("via {via}"));
         let named = self.device.is_none().then(|| format!("dev {}", device.name));
         let kernel = (row.kind != "static").then(|| "proto kernel".to_owned());
@@ -121,14 +121,11 @@ impl IpRoute {
     }
 }
 
-/// A version's routes in the kernel's order: IPv4 by address, the longest prefix first; IPv6 with the default
-/// routes last.
+/// A version's routes in the kernel's order: by address, the longest prefix first.
 pub(super) fn sorted(tables: &Tables, v6: bool) -> Vec<(IpNet, &RouteEntryRow)> {
     let parsed = tables.routes.iter().filter_map(|row| Some((row.prefix.parse::<IpNet>().ok()?, row)));
     let mut routes: Vec<_> = parsed.filter(|(prefix, _)| prefix.addr().is_ipv6() == v6).collect();
-    routes.sort_by_key(|(prefix, row)| {
-        (v6 && prefix.prefix_len() == 0, prefix.addr(), Reverse(prefix.prefix_len()), row.metric)
-    });
+    routes.sort_by_key(|(prefix, row)| (prefix.addr(), Reverse(prefix.prefix_len()), row.metric));
     routes
 }
 

@@ -145,3 +145,6 @@ fn meant<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
 fn asks_to_list(word: &str) -> bool {
     meant(word, &["show", "list", "lst", "ls"]).is_some()
 }
+
+#[cfg(test)]
+mod tests;
