@@ -557,7 +557,11 @@ mod tests {
             spec
         };
         let table = [
-            (with(|it| it.name = "net1".to_owned()), Kind::NameTaken, "network with name net1 already exists"),
+            (
+                with(|it| it.name = "net1".to_owned()),
+                Kind::NameTaken,
+                "network with name net1 already exists",
+            ),
             (with(|it| it.name = "alice".to_owned()), Kind::NameTaken, "container 'alice' exists already"),
             (
                 with(|it| it.name = "any".to_owned()),

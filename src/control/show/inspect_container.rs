@@ -77,7 +77,6 @@ fn host_config(model: &Model, container: &Container) -> Value {
     json!({
         "NetworkMode": network_mode(model, container),
         "PortBindings": port_bindings(container),
-        "AutoRemove": false,
         "Dns": container.dns,
         "DnsOptions": [],
         "DnsSearch": [],
