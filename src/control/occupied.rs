@@ -1,12 +1,12 @@
 //! Prefixes that the host uses, which automatic subnets keep out of the way of.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::Model;
 use super::ipam::{Subnet, overlap};
 use super::model::NetworkSpec;
+use super::resolv_conf::ResolvConf;
 
 /// A prefix, and what the host uses it for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +51,11 @@ fn routed(prefix: IpNet, interface: &str) -> Option<Occupied> {
     (prefix.prefix_len() > 0).then(|| Occupied { prefix, by: format!("route to {prefix} by {interface}") })
 }
 
-impl Model {
-    /// The host's prefixes, with the name servers that it asks elsewhere than on its loopback.
-    pub fn occupied(&self, host: &[Occupied]) -> Vec<Occupied> {
-        let servers = self.resolvers.host.servers.iter().map(std::net::SocketAddr::ip);
-        let outside = servers.filter(|ip: &IpAddr| !ip.is_loopback());
-        let servers = outside.map(|ip| Occupied { prefix: ip.into(), by: format!("name server {ip}") });
-        host.iter().cloned().chain(servers).collect()
-    }
+/// The host's prefixes, with the name servers that it asks elsewhere than on its loopback.
+pub fn with_name_servers(host: &[Occupied], asked: &ResolvConf) -> Vec<Occupied> {
+    let outside = asked.servers.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback());
+    let servers = outside.map(|ip| Occupied { prefix: ip.into(), by: format!("name server {ip}") });
+    host.iter().cloned().chain(servers).collect()
 }
 
 /// What there is to say about a new network's subnets, one line each: which one was passed over for the host's

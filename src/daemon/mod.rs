@@ -41,7 +41,7 @@ use mio::Waker;
 use crate::control::compile::{Listener, Plan, network_number};
 use crate::control::config::DaemonConfig;
 use crate::control::model::UplinkSpec;
-use crate::control::occupied::{Occupied, remarks};
+use crate::control::occupied::{Occupied, remarks, with_name_servers};
 use crate::control::ports::Protocol;
 use crate::control::requests::{Request, Status};
 use crate::control::{Id, Kind, Model, Refused};
@@ -203,9 +203,11 @@ impl Daemon {
         confinement: String,
     ) -> anyhow::Result<Self> {
         let id = Id::new(random::bytes());
-        let prefixes: Vec<ipnet::IpNet> = host.iter().map(|it| it.prefix).collect();
+        let asked = resolv_conf::read(&options.resolv_conf);
+        let occupied = with_name_servers(&host, &asked);
+        let prefixes: Vec<ipnet::IpNet> = occupied.iter().map(|it| it.prefix).collect();
         let mut model = Model::configured(&options.config, id, host::now_ns(), &prefixes)?;
-        say_remarks(&options.config, &model, id, &host);
+        say_remarks(&options.config, &model, id, &occupied);
         // First the watch, so that nothing happens in between.
         let resolv_conf = resolv_conf::Watch::new(&options.resolv_conf).ok();
         model.resolvers.host = resolv_conf::read(&options.resolv_conf);

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Daemon, Handled, network_number, now};
 use crate::control::model::{Network, NetworkSpec};
-use crate::control::occupied::remarks;
+use crate::control::occupied::{remarks, with_name_servers};
 use crate::control::requests::{LabMembers, NetworkCreated};
 use crate::control::{Id, Kind, Model, Refused};
 use crate::dataplane::{Change, PortId};
@@ -16,7 +16,7 @@ use crate::wire::MacAddr;
 impl Daemon {
     pub(super) fn network_create(&mut self, spec: &NetworkSpec, descriptors: Vec<OwnedFd>) -> Handled {
         let id = Id::new(random::bytes());
-        let host = self.model.occupied(&self.host);
+        let host = with_name_servers(&self.host, &self.model.resolvers.host);
         // What is wrong is said below.
         let without = self.model.plan_subnets(spec, id, &[]).unwrap_or_default();
         let prefixes: Vec<IpNet> = host.iter().map(|it| it.prefix).collect();

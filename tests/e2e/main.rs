@@ -34,6 +34,8 @@ mod publish;
 mod published_host;
 mod resolvers;
 mod routing;
+mod rows_docker;
+mod rows_dockerd;
 mod tables;
 mod thousand;
 mod traffic;

@@ -307,7 +307,8 @@ fn check_aliases(network: &Network, aliases: &[String]) -> Result<(), Refused> {
         Some(alias) if network.is_default() => Err(Refused::new(
             Kind::BadOption,
             format!(
-                "alias '{alias}' has no use on network '{}', where names do not resolve: use a network of your own",
+                "network-scoped alias is supported only for containers in user defined networks: '{alias}' has no use on \
+                 network '{}', where names do not resolve",
                 network.name
             ),
         )),

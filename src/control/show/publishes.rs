@@ -202,7 +202,7 @@ pub(super) fn port_bindings(container: &Container) -> Map<String, Value> {
     for publish in in_order(container) {
         let (inner, outer) = (publish.container.ports, publish.host);
         let asked: Vec<String> = publish.addresses().map(|ip| ip.to_string()).collect();
-        let any = publish.addresses().all(|ip| ip.is_unspecified());
+        let any = publish.addresses().filter(IpAddr::is_unspecified).count() == 2;
         let asked = if any { vec![String::new()] } else { asked };
         for (port, host) in (inner.first()..=inner.last()).zip(outer.first()..=outer.last()) {
             let fresh = asked.iter().map(|ip| json!({"HostIp": ip, "HostPort": host.to_string()}));
