@@ -14,7 +14,7 @@ use super::{Global, key_value, output};
 use crate::control::ipam::SubnetSpec;
 use crate::control::model::{Driver, EndpointSpec, NetworkSpec};
 use crate::control::options::{NetworkOptions, comma_list};
-use crate::control::requests::{Joined, Request, Status};
+use crate::control::requests::{Joined, NetworkCreated, Request, Status};
 use crate::control::show::{self, Filters, NetworkRow};
 use crate::io;
 
@@ -133,8 +133,8 @@ pub struct CreateArgs {
     label: Vec<String>,
     /// An option, by its short key or Docker's: icc=false, masquerade=false, masquerade_to=IP,
     /// masquerade_to6=IP, masquerade_ports=LO-HI, host_binding=IP, uplink=NAME, forward=false, ra=true,
-    /// mss_clamp=pmtu, mtu=9000, bridge_name=NAME, dns=IP,IP, host_port=true, ageing=300, fdb_limit=N,
-    /// fdb_port_limit=N, flood_limit=N
+    /// mss_clamp=pmtu, mtu=9000, bridge_name=NAME, iface_prefix=eth, inhibit_ipv4=true, dns=IP,IP,
+    /// host_port=true, ageing=300, fdb_limit=N, fdb_port_limit=N, flood_limit=N
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     opt: Vec<String>,
     /// The network's name
@@ -230,7 +230,9 @@ fn is_sure() -> anyhow::Result<bool> {
 pub(super) fn create(daemon: &mut Daemon, spec: NetworkSpec) -> anyhow::Result<String> {
     let opened = host_port(daemon, &spec.name, &spec.options)?;
     let handed: Vec<BorrowedFd<'_>> = opened.iter().map(AsFd::as_fd).collect();
-    daemon.call_with(Request::NetworkCreate { spec }, &handed)
+    let created: NetworkCreated = daemon.call_with(Request::NetworkCreate { spec }, &handed)?;
+    created.remarks.iter().for_each(|remark| eprintln!("tapswitch: {remark}"));
+    Ok(created.id.to_string())
 }
 
 /// What the host's port on a network is made of, where the options ask for one.

@@ -141,7 +141,7 @@ fn reachable<'a>(model: &'a Model, network: &'a Network) -> impl Iterator<Item =
 
 /// The gateway's address, the IPv4 one where there is one.
 fn gateway(network: &Network) -> Option<IpAddr> {
-    let gateways = network.subnets.iter().map(|subnet| subnet.gateway());
+    let gateways = network.present_in().map(|subnet| subnet.gateway());
     gateways.min_by_key(IpAddr::is_ipv6)
 }
 

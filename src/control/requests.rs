@@ -42,7 +42,7 @@ pub enum Request {
     Status,
     /// End yourself and every container.
     Shutdown,
-    /// Create a network. Answer: its id. Descriptors, with option `host_port`: a TAP that was made on the
+    /// Create a network. Answer: [`NetworkCreated`]. Descriptors, with option `host_port`: a TAP that was made on the
     /// host and is down, and a `NETLINK_ROUTE` socket there.
     NetworkCreate {
         /// What it should be.
@@ -270,6 +270,15 @@ pub struct Status {
     pub descriptor_limit: u64,
     /// How often it had too few of them for what somebody wanted.
     pub descriptor_shortages: u64,
+}
+
+/// Answer to [`Request::NetworkCreate`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NetworkCreated {
+    /// Its id.
+    pub id: Id,
+    /// What there is to say about its addresses beside the host's, one line each.
+    pub remarks: Vec<String>,
 }
 
 /// Answer to [`Request::ContainerCreate`].

@@ -38,6 +38,8 @@ mod publish;
 mod published_host;
 mod resolvers;
 mod routing;
+mod rows_docker;
+mod rows_dockerd;
 mod rows_sessions;
 mod rows_tools;
 mod shell;

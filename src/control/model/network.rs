@@ -10,7 +10,7 @@ use super::unswitched::predefined;
 use super::{DEFAULT_NETWORK, Listed, Model, Unswitched, Uplink};
 use crate::control::ipam::{self, Subnet, SubnetSpec};
 use crate::control::naming::check_name;
-use crate::control::options::{BRIDGE_NAME, NetworkOptions};
+use crate::control::options::{BRIDGE_NAME, IFACE_PREFIX, NetworkOptions};
 use crate::control::{Id, Kind, Refused};
 use crate::wire::MacAddr;
 
@@ -116,6 +116,11 @@ impl Network {
         self.subnets.iter().any(|subnet| subnet.prefix().addr().is_ipv6())
     }
 
+    /// Subnets in which it has an address of its own: all, but for those of IPv4 with option `inhibit_ipv4`.
+    pub fn present_in(&self) -> impl Iterator<Item = &Subnet> {
+        self.subnets.iter().filter(|it| !self.options.inhibit_ipv4 || it.gateway().is_ipv6())
+    }
+
     /// The gateway's MAC address: `02:42` and its IPv4 address, or bytes of the network's id where it
     /// has none; of an uplink, the one that was asked for.
     pub fn gateway_mac(&self) -> MacAddr {
@@ -203,11 +208,17 @@ impl Model {
         for (key, value) in options {
             changed.options.set(key, value)?;
         }
-        if changed.options.bridge_name != network.options.bridge_name {
+        let fixed = |options: &NetworkOptions| (options.bridge_name.clone(), options.iface_prefix.clone());
+        if fixed(&changed.options) != fixed(&network.options) {
             let name = &network.name;
+            let key = if changed.options.bridge_name == network.options.bridge_name {
+                IFACE_PREFIX
+            } else {
+                BRIDGE_NAME
+            };
             return Err(Refused::new(
                 Kind::BadOption,
-                format!("option '{BRIDGE_NAME}' of network '{name}' is fixed when the network is created"),
+                format!("option '{key}' of network '{name}' is fixed when the network is created"),
             ));
         }
         check_mtu(&changed)?;
@@ -324,8 +335,11 @@ impl Model {
         }
     }
 
-    /// The subnets asked for, checked, and those that are added automatically.
-    fn plan_subnets(&self, spec: &NetworkSpec, id: Id, host: &[IpNet]) -> Result<Vec<Subnet>, Refused> {
+    /// The subnets asked for, checked, and those that are added automatically, clear of the `host`'s prefixes.
+    ///
+    /// # Errors
+    /// `bad_subnet`, `subnet_overlaps`, `pools_exhausted`.
+    pub fn plan_subnets(&self, spec: &NetworkSpec, id: Id, host: &[IpNet]) -> Result<Vec<Subnet>, Refused> {
         let of =
             |ipv4: bool| spec.subnets.iter().filter(move |subnet| subnet.prefix.addr().is_ipv4() == ipv4);
         let name = &spec.name;

@@ -233,7 +233,7 @@ fn containers_are_refused_with_the_reason() {
         (
             wish("bridge", |it| it.aliases = vec!["db".to_owned()]),
             Kind::BadOption,
-            "alias 'db' has no use on network 'bridge'",
+            "network-scoped alias is supported only for containers in user defined networks: 'db' has no use",
         ),
         (
             ContainerSpec { hostname: Some(String::new()), ..container("new", &[]) },

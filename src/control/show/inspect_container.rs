@@ -57,11 +57,12 @@ fn state(container: &Container) -> Value {
 
 fn config(model: &Model, container: &Container) -> Value {
     let exposed = inspect_ports(model, container).into_iter().map(|(port, _)| (port, json!({})));
+    let exposed: Map<String, Value> = exposed.collect();
     let env: Vec<String> = container.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     json!({
         "Hostname": container.hostname,
         "Domainname": "",
-        "ExposedPorts": exposed.collect::<Map<_, _>>(),
+        "ExposedPorts": if exposed.is_empty() { Value::Null } else { Value::Object(exposed) },
         "Env": env,
         "Cmd": container.command,
         "Image": container.image,
@@ -77,7 +78,6 @@ fn host_config(model: &Model, container: &Container) -> Value {
     json!({
         "NetworkMode": network_mode(model, container),
         "PortBindings": port_bindings(container),
-        "AutoRemove": false,
         "Dns": container.dns,
         "DnsOptions": [],
         "DnsSearch": [],

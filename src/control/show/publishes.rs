@@ -31,15 +31,46 @@ pub struct PublishRow {
 }
 
 impl PublishRow {
-    /// Lines as `docker port` prints them: what was asked for, then where that is.
-    fn lines(&self) -> Vec<String> {
-        let inner = format!("{}/{}", self.container_port, self.protocol);
+    /// The places of the port that is `at` behind the first: what was asked for, then where that is.
+    fn places(&self, at: u16) -> Vec<String> {
         let asked = self.host_ip.parse().map(|ip: IpAddr| socket(ip, &self.host_port)).unwrap_or_default();
-        let mut places = vec![asked.as_str()];
-        places.extend(self.reachable.split(',').filter(|place| !place.is_empty() && *place != asked));
-        let from = if self.from.is_empty() { String::new() } else { format!(" from {}", self.from) };
-        places.into_iter().map(|place| format!("{inner} -> {place}{from}\n")).collect()
+        let asked = single(&asked, at);
+        let reachable =
+            self.reachable.split(',').filter(|place| !place.is_empty()).map(|place| single(place, at));
+        let mut places = vec![asked];
+        for place in reachable {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
     }
+
+    /// Its ports; none if they make no sense.
+    fn ports(&self) -> Option<PortRange> {
+        self.container_port.parse().ok()
+    }
+
+    /// Lines as `docker port` prints them, each port on its own.
+    fn lines(&self) -> Vec<String> {
+        let from = if self.from.is_empty() { String::new() } else { format!(" from {}", self.from) };
+        let Some(ports) = self.ports() else { return Vec::new() };
+        let line = |port: u16| {
+            let places = self.places(port - ports.first()).into_iter();
+            places.map(|place| format!("{port}/{} -> {place}{from}\n", self.protocol)).collect::<Vec<_>>()
+        };
+        (ports.first()..=ports.last()).flat_map(line).collect()
+    }
+}
+
+/// `ADDRESS:FIRST-LAST` as it is for the port that is `at` behind the first.
+fn single(place: &str, at: u16) -> String {
+    let one = || {
+        let (address, ports) = place.rsplit_once(':')?;
+        let port = ports.parse::<PortRange>().ok()?.first().checked_add(at)?;
+        Some(format!("{address}:{port}"))
+    };
+    one().unwrap_or_else(|| place.to_owned())
 }
 
 /// What is published: by one container, or by all in the order of their names.
@@ -183,15 +214,8 @@ fn publishes(publish: &Publish, port: &Shown) -> bool {
 /// `port NAME PORT`: where one port of a container can be reached, a place a line.
 pub fn publish_places(rows: &[PublishRow], port: u16, protocol: &str) -> Vec<String> {
     let of = |row: &PublishRow| {
-        let inner: PortRange = row.container_port.parse().ok()?;
-        let outer: PortRange = row.host_port.parse().ok()?;
-        let at =
-            port.checked_sub(inner.first()).filter(|_| port <= inner.last() && row.protocol == protocol)?;
-        let ip: IpAddr = row.host_ip.parse().ok()?;
-        let asked = socket(ip, outer.first().checked_add(at)?);
-        let single = inner.first() == inner.last();
-        let more = row.reachable.split(',').filter(|place| single && !place.is_empty() && *place != asked);
-        Some(std::iter::once(asked.clone()).chain(more.map(str::to_owned)).collect::<Vec<_>>())
+        let ports = row.ports().filter(|ports| port <= ports.last() && row.protocol == protocol)?;
+        port.checked_sub(ports.first()).map(|at| row.places(at))
     };
     rows.iter().filter_map(of).flatten().collect()
 }
@@ -202,7 +226,7 @@ pub(super) fn port_bindings(container: &Container) -> Map<String, Value> {
     for publish in in_order(container) {
         let (inner, outer) = (publish.container.ports, publish.host);
         let asked: Vec<String> = publish.addresses().map(|ip| ip.to_string()).collect();
-        let any = publish.addresses().all(|ip| ip.is_unspecified());
+        let any = publish.addresses().filter(IpAddr::is_unspecified).count() == 2;
         let asked = if any { vec![String::new()] } else { asked };
         for (port, host) in (inner.first()..=inner.last()).zip(outer.first()..=outer.last()) {
             let fresh = asked.iter().map(|ip| json!({"HostIp": ip, "HostPort": host.to_string()}));
@@ -289,7 +313,8 @@ router      80/tcp      [::]:8000                any    [2001:db8::1]:8000
         assert_eq!(publish_table(&publish_rows(&model, None)), expected);
         let expected = "\
 22/tcp -> 203.0.113.9:9000
-53-54/udp -> 198.51.100.1:7000-7001
+53/udp -> 198.51.100.1:7000
+54/udp -> 198.51.100.1:7001
 80/tcp -> 0.0.0.0:8000
 80/tcp -> 198.51.100.1:8000
 80/tcp -> [::]:8000
