@@ -52,7 +52,7 @@ PATH=$TAPSWITCH_SHELL:$PATH
 PS1="(tapswitch) $PS1"
 "#;
 
-/// Open a shell in which docker, brctl, iptables, conntrack, tcpdump and sysctl mean this switch
+/// Open a shell in which docker, brctl, iptables, tcpdump and others mean this switch
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES
