@@ -5,9 +5,21 @@ use crate::transcript::{mask, section};
 use crate::world::{Outside, WAN4};
 
 scenarios! {
+    networking_from_inside
+    types_of_networks
+    notes_on_containers
     bridges_and_the_hosts_view
     routing_between_two_bridges
 }
+
+/// Containers on network bridge and on one of the user's, and what keeps them apart.
+const INSIDE: &str = include_str!("articles/a_inside.txt");
+
+/// Types of networks, published ports, names that stay.
+const TYPES: &str = include_str!("articles/b_types.txt");
+
+/// Resolvers, forwarding, links where containers are kept apart.
+const NOTES: &str = include_str!("articles/c_notes.txt");
 
 /// A bridge session: what the host sees, what a container sees, a published port and the rules for it.
 const BRIDGES: &str = include_str!("articles/d_bridges.txt");
@@ -15,8 +27,29 @@ const BRIDGES: &str = include_str!("articles/d_bridges.txt");
 /// Routing between two bridges by a container that is on both.
 const ROUTER: &str = include_str!("articles/e_router.txt");
 
+fn networking_from_inside(lab: &Lab) {
+    lab.docker0();
+    for name in ["containers", "isolated", "end"] {
+        lab.replays(INSIDE, name);
+    }
+}
+
+fn types_of_networks(lab: &Lab) {
+    lab.docker0();
+    for name in ["types", "names", "end"] {
+        lab.replays(TYPES, name);
+    }
+}
+
+fn notes_on_containers(lab: &Lab) {
+    lab.daemon("--bip 172.17.0.1/16 --icc=false --dns 168.95.1.1 --dns 8.8.8.8");
+    for name in ["resolvers", "forwarding", "links", "end"] {
+        lab.replays(NOTES, name);
+    }
+}
+
 fn bridges_and_the_hosts_view(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     let outside = Outside::behind(lab, "");
     for name in ["bridges", "inside", "nat before", "published"] {
         lab.replays(BRIDGES, name);
@@ -53,7 +86,7 @@ fn bridges_and_the_hosts_view(lab: &Lab) {
 }
 
 fn routing_between_two_bridges(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     for name in ["networks", "before", "routes"] {
         lab.replays(ROUTER, name);
     }

@@ -100,7 +100,7 @@ const LINES: &[(&str, Then)] = &[
 ];
 
 fn every_command_of_the_articles_is_understood(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     let mut wrong = Vec::new();
     for (line, then) in LINES {
         let output = lab.types(&line.replace("docker ", "tapswitch "));
@@ -122,7 +122,7 @@ fn every_command_of_the_articles_is_understood(lab: &Lab) {
 }
 
 fn what_an_image_would_have_been(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     let output = lab.ts("run --rm ubuntu cat /etc/hostname");
     assert_eq!(text(&output.stdout).trim().len(), 12, "its own file: {output:?}");
     let note = "tapswitch: no image 'ubuntu' here, containers see this machine's files: running 'cat /etc/hostname'\n";

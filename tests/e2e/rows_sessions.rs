@@ -45,7 +45,7 @@ fn four(lab: &Lab) {
 }
 
 fn row_08_a_container_has_a_stack_of_its_own(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     prints(lab, "docker run -itd --name one ubuntu");
     let links = prints(lab, "docker exec one ip -br link");
     let names: Vec<&str> = links.lines().filter_map(|line| line.split_whitespace().next()).collect();
@@ -81,7 +81,7 @@ fn watched(lab: &Lab, watch: &str, script: &str) -> Vec<String> {
 }
 
 fn row_11_everything_can_be_watched_at_its_port(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     for name in ["one", "two", "three"] {
         prints(lab, &format!("docker run -itd --name {name} ubuntu"));
     }
@@ -109,7 +109,7 @@ fn row_11_everything_can_be_watched_at_its_port(lab: &Lab) {
 }
 
 fn row_12_who_answers_pings_and_with_which_ttl(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     let _outside = Outside::behind(lab, "");
     four(lab);
     for (from, to, ttl) in [
@@ -128,7 +128,7 @@ fn row_12_who_answers_pings_and_with_which_ttl(lab: &Lab) {
 }
 
 fn row_13_networks_are_isolated_in_silence(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     four(lab);
     for (from, to, gateway) in [("one", "172.25.0.2", "172.17.0.1"), ("three", "172.17.0.2", "172.25.0.1")] {
         let said = says(lab, from, &format!("ping -c 2 -i 0.2 -W 1 {to}"));
@@ -145,7 +145,7 @@ fn row_13_networks_are_isolated_in_silence(lab: &Lab) {
 }
 
 fn row_14_names_stay_when_addresses_change(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     four(lab);
     let address = |name: &str| {
         prints(lab, &format!("docker exec three getent hosts {name}")).split(' ').next().unwrap().to_owned()
@@ -190,8 +190,10 @@ fn row_20_icc_and_iptables_are_flags(lab: &Lab) {
         ("--icc=false", false, "DROP       all  --  docker0 docker0"),
         ("--icc=false --iptables=false", true, ""),
     ] {
-        let start =
-            format!("DOCKER_OPTS='{options}'; exec {} daemon -d $DOCKER_OPTS", lab.program().display());
+        let start = format!(
+            "DOCKER_OPTS='{options}'; exec {} daemon -d --bip 172.17.0.1/16 $DOCKER_OPTS",
+            lab.program().display()
+        );
         succeeded(&start, &lab.command(&["sh", "-c", &start]).output().unwrap());
         prints(lab, "docker run -d --name one; docker run -d --name two");
         assert_eq!(lab.pings("one", "172.17.0.3"), reaches, "{options}");
@@ -209,7 +211,7 @@ fn row_20_icc_and_iptables_are_flags(lab: &Lab) {
 }
 
 fn row_22_forwarding_is_a_switch_of_ours(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     let outside = Outside::behind(lab, "");
     prints(lab, "docker run -itd --name one --privileged ubuntu");
     let own = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
@@ -248,7 +250,7 @@ fn router(lab: &Lab) {
 }
 
 fn row_26_a_router_container(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     router(lab);
     let there = "docker exec centos-net1 ping -c 2 -i 0.2 -W 1 172.20.0.2";
     assert!(text(&lab.types(there).stdout).contains("100% packet loss"));
@@ -272,7 +274,7 @@ fn row_26_a_router_container(lab: &Lab) {
 }
 
 fn row_27_containers_on_the_lans_bridge(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     lab.ok("network create --subnet 10.1.0.0/24 net1");
     lab.idle("one", "net1");
     // The LAN is a network, too; a machine on it has a bridge `br0` of its own, of `eth0` and `tap0`.
@@ -311,7 +313,7 @@ fn row_27_containers_on_the_lans_bridge(lab: &Lab) {
 }
 
 fn row_28_the_topology_is_drawn(lab: &Lab) {
-    lab.daemon("");
+    lab.docker0();
     router(lab);
     let mut drawn = lab.ok("show topology --ascii");
     for row in lab.json("show ports") {

@@ -42,6 +42,12 @@ fn steps(section: &str) -> Vec<Step> {
 }
 
 impl Lab {
+    /// Starts a daemon whose network `bridge` is 172.17.0.0/16, whatever the machine has there.
+    #[track_caller]
+    pub(crate) fn docker0(&self) {
+        self.daemon("--bip 172.17.0.1/16");
+    }
+
     /// Types a line in `tapswitch shell`.
     pub(crate) fn types(&self, line: &str) -> Output {
         self.words(&["shell", "-c", line])
@@ -76,6 +82,8 @@ pub(crate) fn mask(text: &str) -> String {
             (r#""ConfigFrom": \{[^}]*\},|"ConfigOnly": false,"#, ""),
             // Times.
             (r"\d+(\.\d+)?(/[\d.]+)* ?ms\b", "<TIME> ms"),
+            // Of a hop's three probes, kernels answer as many as their limit for errors permits.
+            (r"^( *\d+ +[\d.]+)( +(<TIME> ms|\*))+ *$", "$1 <TIMES>"),
             (r"^\d\d:\d\d:\d\d\.\d{6} ", ""),
             (r"\bid \d+,", "id <ID>,"),
             (r"Less than a second|About a minute|\d+ (seconds?|minutes?)", "<TIME>"),
@@ -127,6 +135,8 @@ fn what_is_masked_and_what_is_not() {
             "2 packets transmitted, 0 received, time 4075ms",
             "2 packets transmitted, 0 received, time <TIME> ms\n",
         ),
+        (" 2  172.20.0.2  0.041 ms  1.615 ms *", "2 172.20.0.2 <TIMES>\n"),
+        (" 2  *", "2 *\n"),
         ("Up 20 seconds   0.0.0.0:8000->80/tcp", "Up <TIME> 0.0.0.0:8000->80/tcp\n"),
     ] {
         assert_eq!(mask(text), masked);

@@ -85,12 +85,10 @@ pub fn main(words: &[OsString]) -> Option<ExitCode> {
 
 fn run(name: &str, words: &[String]) -> ExitCode {
     let Some((_, read)) = APPLETS.iter().find(|(applet, _)| *applet == name) else {
-        return theirs(name, words);
+        return if name == "tapswitch" { ours(words.to_vec()) } else { theirs(name, words) };
     };
     match read(name, words) {
-        Ok(Meaning::Ours(line)) => {
-            super::run_line(std::iter::once("tapswitch".into()).chain(line.into_iter().map(OsString::from)))
-        }
+        Ok(Meaning::Ours(line)) => ours(line),
         Ok(Meaning::View(words)) => show(name, &words),
         Ok(Meaning::Both(view)) => {
             // What it says of a failure it says itself.
@@ -104,6 +102,10 @@ fn run(name: &str, words: &[String]) -> ExitCode {
         },
         Err(why) => refuse(name, &why),
     }
+}
+
+fn ours(words: Vec<String>) -> ExitCode {
+    super::run_line(std::iter::once("tapswitch".into()).chain(words.into_iter().map(OsString::from)))
 }
 
 fn show(name: &str, words: &[String]) -> ExitCode {

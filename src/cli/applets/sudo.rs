@@ -4,10 +4,8 @@
 use super::{Meaning, names};
 
 pub(super) fn read(_: &str, words: &[String]) -> Result<Meaning, String> {
-    let is_ours = |word: &String| word == "tapswitch" || names().any(|name| name == *word);
     match words.split_first() {
-        Some((first, rest)) if first == "tapswitch" => Ok(Meaning::Ours(rest.to_vec())),
-        Some((first, _)) if is_ours(first) => Ok(Meaning::Line(words.to_vec())),
+        Some((first, _)) if names().any(|name| name == first) => Ok(Meaning::Line(words.to_vec())),
         // Root needs no sudo, and many machines that have only root have none.
         Some((first, _)) if !first.starts_with('-') && is_root_without_sudo() => {
             Ok(Meaning::Line(words.to_vec()))
@@ -27,7 +25,7 @@ mod tests {
     #[test]
     fn our_commands_need_no_sudo() {
         assert_eq!(means("sudo docker ps -a"), "ours: ps -a");
-        assert_eq!(means("sudo tapswitch ps"), "ours: ps");
+        assert_eq!(means("sudo brctl show"), "view: show");
         assert_eq!(means("sudo -u nobody docker ps"), "theirs");
         assert_eq!(means("sudo"), "theirs");
     }
