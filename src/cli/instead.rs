@@ -32,30 +32,35 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["info", "system"], "'tapswitch status' tells of the daemon, 'tapswitch preflight' of this machine"),
     (&["version"], "'tapswitch --version' tells ours, 'tapswitch status' the daemon's"),
     (&["events"], "'tapswitch conntrack -E' tells of flows as they come, 'tapswitch capture' of frames"),
+    (&["prune"], "'tapswitch rm NAME' forgets one that has ended, 'tapswitch network prune' unused networks"),
     (&["volume"], NO_VOLUMES),
     (&["compose", "docker-compose"], "a lab is a TOML file: 'tapswitch up LAB.toml'"),
     (&["swarm", "service", "stack", "node", "secret", "config", "context", "plugin", "trust"], NO_SWARM),
 ];
 
-/// Flags of Docker's `run` that we have not.
-const RUN_FLAGS: &[(&[&str], &str)] = &[
-    (&["-v", "--volume", "--mount", "--tmpfs", "--volumes-from"], NO_VOLUMES),
-    (&["-u", "--user"], "who runs it is root inside: 'su NAME -c CMD' as the command changes that"),
-    (&["--entrypoint"], "there is no image whose command it could replace: give the command itself"),
-    (&["-m", "--memory", "--cpus", "--cpu-shares", "-c", "--pids-limit"], "nothing is rationed but ports"),
-    (&["--restart"], "a container that has ended stays so: 'tapswitch start NAME' starts it again"),
-    (
-        &["--cap-drop", "--security-opt", "--read-only"],
-        "our containers isolate networks, they confine nobody",
-    ),
-    (&["--env-file"], "give each variable as -e KEY=VALUE"),
-    (&["--pid", "--ipc", "--uts", "--userns", "--cgroupns"], "these namespaces are always its own"),
-];
+const NO_FILES: &str = "it sees this machine's files, there is nothing to mount";
+const NO_USERS: &str = "who runs it is root inside: 'su NAME -c LINE' as the command changes that";
+const NOT_CONFINED: &str = "our containers isolate networks, they confine nobody";
 
-/// Docker's flags before any command.
-const FLAGS: &[(&[&str], &str)] = &[
-    (&["-d"], "the daemon is a command, with the same flags: 'tapswitch daemon -d'"),
-    (&["-H", "--host"], "'tapswitch --socket PATH ps' asks another daemon"),
+/// Flags that a command of Docker's has and ours has not; of no command: those before it.
+const FLAGS: &[(&str, &[&str], &str)] = &[
+    ("run", &["-v", "--volume", "--mount", "--tmpfs", "--volumes-from"], NO_FILES),
+    ("run", &["-u", "--user"], NO_USERS),
+    ("exec", &["-u", "--user"], NO_USERS),
+    ("run", &["--entrypoint"], "there is no image whose command it could replace: give the command itself"),
+    (
+        "run",
+        &["-m", "--memory", "--cpus", "-c", "--cpu-shares", "--pids-limit"],
+        "nothing is rationed but ports",
+    ),
+    ("run", &["--restart"], "a container that has ended stays so: 'tapswitch start NAME' starts it again"),
+    ("run", &["--cap-drop", "--security-opt", "--read-only"], NOT_CONFINED),
+    ("run", &["--env-file"], "give each variable as -e KEY=VALUE"),
+    ("run", &["--pid", "--ipc", "--uts", "--userns", "--cgroupns"], "these namespaces are always its own"),
+    ("start", &["-a", "--attach", "-i", "--interactive"], "'tapswitch logs -f NAME' prints what it writes"),
+    ("logs", &["-n", "--tail"], "'tapswitch logs NAME' prints all of it, for tail to cut"),
+    ("", &["-d"], "the daemon is a command, with the same flags: 'tapswitch daemon -d'"),
+    ("", &["-H", "--host"], "'tapswitch --socket PATH ps' asks another daemon"),
 ];
 
 /// The words as we have them: `container ls` is `ps`, and every other `container X` is `X`.
@@ -77,16 +82,20 @@ pub fn line(error: &clap::Error, words: &[OsString]) -> Option<String> {
         Some(ContextValue::String(word)) => Some(word.as_str()),
         _ => None,
     };
-    let (word, table) = match error.kind() {
-        ErrorKind::InvalidSubcommand => (said(ContextKind::InvalidSubcommand)?, COMMANDS),
-        ErrorKind::UnknownArgument if words.iter().any(|word| word == "run") => {
-            (said(ContextKind::InvalidArg)?, RUN_FLAGS)
+    let found = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let word = said(ContextKind::InvalidSubcommand)?;
+            COMMANDS.iter().find(|(names, _)| names.contains(&word)).map(|(_, mend)| (word, *mend))
         }
-        ErrorKind::UnknownArgument => (said(ContextKind::InvalidArg)?, FLAGS),
-        _ => return None,
+        ErrorKind::UnknownArgument => {
+            let word = said(ContextKind::InvalidArg)?;
+            let of = |command: &str| command.is_empty() || words.iter().any(|word| word == command);
+            let found = FLAGS.iter().find(|(command, flags, _)| of(command) && flags.contains(&word));
+            found.map(|(.., mend)| (word, *mend))
+        }
+        _ => None,
     };
-    let (_, mend) = table.iter().find(|(names, _)| names.contains(&word))?;
-    Some(format!("no '{word}': {mend}"))
+    found.map(|(word, mend)| format!("no '{word}': {mend}"))
 }
 
 fn is_flag(word: &OsStr) -> bool {
@@ -101,24 +110,26 @@ mod tests {
 
     #[test]
     fn nothing_that_we_have_is_refused() {
-        let mut ours = crate::cli::Cli::command();
+        let ours = crate::cli::Cli::command();
         for name in COMMANDS.iter().flat_map(|(names, _)| *names) {
             assert!(ours.find_subcommand(name).is_none(), "{name}");
         }
-        let run = ours.find_subcommand_mut("run").unwrap();
-        for flag in RUN_FLAGS.iter().flat_map(|(flags, _)| *flags) {
-            let letter = flag.strip_prefix('-').and_then(|rest| rest.chars().next());
-            let has = run.get_arguments().any(|argument| match flag.strip_prefix("--") {
-                Some(long) => argument.get_long() == Some(long),
-                None => argument.get_short() == letter,
-            });
-            assert!(!has, "{flag}");
+        for (name, flags, _) in FLAGS {
+            let command = if name.is_empty() { &ours } else { ours.find_subcommand(name).unwrap() };
+            for flag in *flags {
+                let letter = flag.strip_prefix('-').and_then(|rest| rest.chars().next());
+                let has = command.get_arguments().any(|argument| match flag.strip_prefix("--") {
+                    Some(long) => argument.get_long() == Some(long),
+                    None => argument.get_short() == letter,
+                });
+                assert!(!has, "{name} {flag}");
+            }
         }
     }
 
     #[test]
     fn what_is_to_be_typed_instead_can_be_typed() {
-        let mends = COMMANDS.iter().chain(RUN_FLAGS).chain(FLAGS).map(|(_, mend)| *mend);
+        let mends = COMMANDS.iter().map(|(_, mend)| *mend).chain(FLAGS.iter().map(|(.., mend)| *mend));
         let lines = mends.flat_map(|mend| mend.split('\'').filter(|part| part.starts_with("tapswitch ")));
         let lines: Vec<&str> = lines.collect();
         assert!(lines.len() > 12, "{lines:?}");

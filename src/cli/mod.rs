@@ -129,6 +129,9 @@ enum Command {
         /// Kill them first
         #[arg(short, long)]
         force: bool,
+        /// Accepted for Docker's sake: there are no volumes
+        #[arg(short, long, hide = true)]
+        volumes: bool,
         /// Names or ids
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
@@ -255,7 +258,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Inspect(arguments) => container::inspect(global, arguments),
         Command::Stop { time, names } => container::stop(global, &names, time),
         Command::Start { names } => run::start(global, &names),
-        Command::Rm { force, names } => container::rm(global, &names, force),
+        Command::Rm { force, names, .. } => container::rm(global, &names, force),
         Command::Logs { follow, name } => container::logs(global, &name, follow),
         Command::Wait { names } => container::wait(global, &names),
         Command::Plug(arguments) => plug::plug(global, arguments),

@@ -69,7 +69,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "MAC")]
     mac_address: Option<MacAddr>,
     /// One more name for it on the first network
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
     /// Publish a port
     #[arg(short, long, value_name = "[IP:][HOST[-HOST]:]CONT[-CONT][/tcp|udp]")]
@@ -113,6 +113,9 @@ pub struct RunArgs {
     /// Accepted, as what it would permit is: root inside may do everything to the container's network
     #[arg(long, hide = true, value_name = "CAP")]
     cap_add: Vec<String>,
+    /// Accepted: every container of ours has one
+    #[arg(long, hide = true)]
+    init: bool,
     /// Plain frames for this container, through tun-tap, whatever the daemon does
     #[arg(long)]
     no_offload: bool,

@@ -86,6 +86,10 @@ const LINES: &[(&str, Then)] = &[
     ("docker pull centos", Type("'tapswitch run -it bash'")),
     ("docker build -t web .", Type("'tapswitch run -it bash'")),
     ("docker run -v /data:/data ubuntu", Type("nothing to mount")),
+    ("docker exec -u nobody one id", Type("who runs it is root inside")),
+    ("docker run --init --rm --net-alias=x --net=no-icc ubuntu true", Done),
+    ("docker start -ai one", Type("'tapswitch logs -f NAME'")),
+    ("docker container prune", Type("'tapswitch rm NAME'")),
     ("docker restart one", Type("'tapswitch start NAME'")),
     ("docker version", Type("'tapswitch --version'")),
     ("docker info", Type("'tapswitch status'")),
@@ -95,7 +99,7 @@ const LINES: &[(&str, Then)] = &[
     ("docker kill one", Type("'tapswitch stop -t 0 NAME'")),
     ("docker stop --time=0 one", Says("one\n")),
     ("docker rm one two", Says("one\ntwo\n")),
-    ("docker rm -f three four router web db client", Says("router\n")),
+    ("docker rm -fv three four router web db client", Says("router\n")),
     ("docker network rm isolated_nw no-icc no-masq", Says("isolated_nw\n")),
 ];
 

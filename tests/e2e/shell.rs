@@ -1,6 +1,8 @@
 //! `tapswitch shell`: whose names are found there, what they do, and what is left of it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,6 +14,7 @@ scenarios! {
     nothing_is_left_of_it
     what_is_not_ours_is_this_machines
     an_interactive_shell_says_where_it_is
+    ctrl_c_is_the_shells_own
     inside_containers_all_is_ordinary
 }
 
@@ -139,6 +142,26 @@ fn an_interactive_shell_says_where_it_is(lab: &Lab) {
         assert!(printed.contains("(tapswitch) ") && printed.contains("mine> "), "{shell}: {printed:?}");
         assert!(printed.contains("NETWORK ID          NAME"), "{shell}: {printed:?}");
     }
+}
+
+fn ctrl_c_is_the_shells_own(lab: &Lab) {
+    lab.daemon("");
+    let line = format!("{} shell", lab.program().display());
+    let mut command = lab.command(&["timeout", "60", "script", "-qec", &line, "/dev/null"]);
+    command.env("SHELL", "/bin/bash").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = lab.start(command);
+    let mut keys = shell.0.stdin.take().unwrap();
+    let asleep = || lab.processes().into_iter().any(|pid| comm(pid) == "sleep\n");
+    keys.write_all(b"sleep 1000\n").unwrap();
+    until("a command in the shell", asleep);
+    keys.write_all(b"\x03").unwrap();
+    until("the end of the command", || !asleep());
+    keys.write_all(b"docker network ls; exit 5\n").unwrap();
+    assert_eq!(shell.code(), Some(5));
+    let mut printed = String::new();
+    shell.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert!(printed.contains("NETWORK ID          NAME"), "{printed}");
+    assert_eq!(places(lab), 0);
 }
 
 fn inside_containers_all_is_ordinary(lab: &Lab) {
