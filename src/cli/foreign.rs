@@ -30,6 +30,10 @@ const VIEWS: &[(&str, &str, &[&str])] = &[
     ("conntrack", "conntrack", &["conntrack -L"]),
 ];
 
+/// Every tool that shows a listing.
+pub const NAMES: [&str; 8] =
+    ["brctl", "bridge", "ip", "route", "iptables", "ip6tables", "conntrack", "docker"];
+
 /// Prints a listing as a tool does.
 ///
 /// # Errors
@@ -158,6 +162,7 @@ mod tests {
     #[test]
     fn every_listed_line_is_a_view() {
         for (listing, tool, lines) in VIEWS {
+            assert!(NAMES.contains(tool), "{tool}");
             for line in *lines {
                 let words: Vec<&str> = line.split(' ').collect();
                 let known =

@@ -20,8 +20,8 @@ EXAMPLES
 
 A network is a bridge there, with its gateway's address, and a port is a veth that is enslaved to it.")]
 pub struct ShowArgs {
-    /// As this tool prints it: brctl, bridge, ip, route, iptables, conntrack, docker
-    #[arg(long = "as", value_name = "TOOL", global = true)]
+    /// As this tool prints it
+    #[arg(long = "as", value_name = "TOOL", global = true, value_parser = foreign::NAMES)]
     tool: Option<String>,
     #[command(subcommand)]
     listing: ShowCommand,

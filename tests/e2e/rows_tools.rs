@@ -594,7 +594,13 @@ fn flows_as_the_installed_conntrack_prints_them(lab: &Lab) {
     let theirs = timeless(&twin.says("conntrack -L 2>/dev/null"));
     assert!(theirs.len() >= 5, "{theirs:#?}");
     assert_eq!(timeless(&lab.ok("show conntrack --as conntrack")), theirs);
-    assert_eq!(timeless(&lab.ok("conntrack -L")), theirs);
+    for words in ["-L", "-L -p tcp --dport 8000", "-L -f ipv6", "-L -p udp --sport 4445", "-L -s 10.1.0.0/24"]
+    {
+        let theirs = timeless(&twin.says(&format!("conntrack {words} 2>/dev/null")));
+        assert!(!theirs.is_empty(), "{words}");
+        assert_eq!(timeless(&lab.ok(&format!("conntrack {words}"))), theirs, "{words}");
+    }
+    assert_eq!(lab.ok("conntrack -C"), twin.says("conntrack -C"));
 }
 
 fn what_means_nothing_is_refused(lab: &Lab) {
@@ -602,9 +608,10 @@ fn what_means_nothing_is_refused(lab: &Lab) {
     for (line, said) in [
         ("show fdb --as iptables", "fdb are shown as brctl, bridge, ip"),
         ("show drops --as ip", "as ip are shown ports, interfaces, fdb, neigh, routes"),
-        ("show rules --as vim", "rules are shown as iptables"),
+        ("show rules --as brctl", "rules are shown as iptables; as brctl are shown ports"),
         ("show ports --as ip --json", "give one"),
     ] {
         assert!(lab.refused(line).contains(said), "{line}: {}", lab.refused(line));
     }
+    assert_eq!(lab.ts("show rules --as vim").status.code(), Some(2));
 }

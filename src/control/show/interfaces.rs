@@ -8,10 +8,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::table::Table;
-use crate::control::Model;
 use crate::control::model::{Container, Endpoint, Network};
+use crate::control::{Model, compile};
+use crate::dataplane::local::link_local;
 use crate::wire::MacAddr;
-use crate::wire::ndp::link_local;
 
 /// A line of `show interfaces`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub fn interface_rows(model: &Model, port: impl Fn(u32) -> PortNow) -> Vec<Inter
     for network in model.all_networks() {
         let endpoints = model.endpoints(network.id);
         let up = endpoints.iter().any(|(_, endpoint)| port(endpoint.port).0 == "up");
-        rows.push(network_row(network, if up { "up" } else { "link-down" }));
+        rows.push(network_row(model, network, if up { "up" } else { "link-down" }));
         if network.uplink.is_none() {
             let veth = |(container, endpoint): (&Container, &Endpoint)| {
                 veth_row(network, container, endpoint, port(endpoint.port))
@@ -78,18 +78,19 @@ pub fn interface_rows(model: &Model, port: impl Fn(u32) -> PortNow) -> Vec<Inter
     rows
 }
 
-fn network_row(network: &Network, state: &str) -> InterfaceRow {
-    let mac = network.gateway_mac();
-    let own = network.subnets.iter();
-    let own = own.map(|subnet| format!("{}/{}", subnet.gateway(), subnet.prefix().prefix_len()));
-    let link = network.has_ipv6().then(|| format!("{}/64", link_local(mac)));
+/// With the addresses that the data plane is told.
+fn network_row(model: &Model, network: &Network, state: &str) -> InterfaceRow {
+    let interface = compile::interface(model, network);
+    let own = interface.addresses.iter();
+    let own = own.map(|own| format!("{}/{}", own.address, own.prefix.len()));
+    let link = link_local(&interface).map(|address| format!("{address}/64"));
     let is_uplink = network.uplink.is_some();
     InterfaceRow {
         index: network.number.saturating_mul(2).saturating_add(2),
         name: network.bridge_name(),
         kind: if is_uplink { "uplink" } else { "bridge" }.to_owned(),
         network: network.name.clone(),
-        mac: mac.to_string(),
+        mac: interface.mac.to_string(),
         mtu: network.options.mtu,
         state: state.to_owned(),
         addresses: own.chain(link).collect(),

@@ -3,6 +3,7 @@
 //! The kernel lists with the bridge's table what each device's filter lets in (`self`): a port here has no such
 //! filter.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{Need, Tables, asks_to_list, meant};
@@ -100,6 +101,10 @@ fn fdb(tables: &Tables, wanted: &Wanted) -> Result<String, String> {
         tables.interface(name).ok_or_else(|| format!("Cannot find device \"{name}\""))?;
     }
     let mut text = String::new();
+    let mut heard: BTreeMap<(&str, &str), Vec<&FdbRow>> = BTreeMap::new();
+    for entry in &tables.fdb {
+        heard.entry((&entry.network, &entry.port)).or_default().push(entry);
+    }
     for device in tables.interfaces.iter().filter(|row| row.kind != "uplink") {
         let bridge = if device.is_bridge() { &device.name } else { &device.master };
         let is = |name: &Option<String>, it: &String| name.as_ref().is_none_or(|name| name == it);
@@ -107,7 +112,8 @@ fn fdb(tables: &Tables, wanted: &Wanted) -> Result<String, String> {
             continue;
         }
         let named = if wanted.device.is_some() { String::new() } else { format!("dev {} ", device.name) };
-        for (mac, state) in entries(tables, device) {
+        let here = heard.get(&(device.network.as_str(), device.port.as_str())).map_or(&[][..], Vec::as_slice);
+        for (mac, state) in entries(here, device) {
             if wanted.states.is_none_or(|states| states.contains(&state)) {
                 let _ = writeln!(text, "{mac} {named}master {bridge} {state}");
             }
@@ -117,10 +123,8 @@ fn fdb(tables: &Tables, wanted: &Wanted) -> Result<String, String> {
 }
 
 /// Those at a device, by address: what was learned or entered there, and its own.
-fn entries<'a>(tables: &'a Tables, device: &'a InterfaceRow) -> Vec<(&'a str, &'static str)> {
-    let here = |entry: &&FdbRow| entry.network == device.network && entry.port == device.port;
-    let heard = tables.fdb.iter().filter(here).filter(|_| !device.is_bridge());
-    let heard = heard.map(|entry| (entry.mac.as_str(), if entry.is_static { "static" } else { "" }));
+fn entries<'a>(heard: &[&'a FdbRow], device: &'a InterfaceRow) -> Vec<(&'a str, &'static str)> {
+    let heard = heard.iter().map(|entry| (entry.mac.as_str(), if entry.is_static { "static" } else { "" }));
     let mut entries: Vec<_> = heard.chain([(device.mac.as_str(), "permanent")]).collect();
     entries.sort_unstable();
     entries

@@ -275,8 +275,9 @@ fn neighbours(tables: &Tables, filter: &Filter, family: Option<Family>) -> Strin
     let families =
         [Family::V4, Family::V6].into_iter().filter(|it| family.is_none_or(|family| family == *it));
     let rows = families.flat_map(|family| tables.neighbours.iter().filter(move |row| is(row, family)));
+    let devices = tables.by_network();
     let line = |row: &NeighRow| {
-        let device = tables.interface_of(&row.network)?;
+        let device = devices.get(row.network.as_str())?;
         let picked = filter.device.as_ref().is_none_or(|name| *name == device.name)
             && filter
                 .state

@@ -71,8 +71,9 @@ impl IpRoute {
     fn lines(&self, tables: &Tables, local: bool) -> String {
         let routes = sorted(tables, self.v6).into_iter();
         let routes = routes.filter(|(_, row)| matches!(row.kind.as_str(), "local" | "broadcast") == local);
+        let devices = tables.by_network();
         let line = |(prefix, row): (IpNet, &RouteEntryRow)| {
-            let device = tables.interface_of(&row.network)?;
+            let device = devices.get(row.network.as_str())?;
             let wanted = self.device.as_ref().is_none_or(|name| *name == device.name);
             wanted.then(|| self.line(prefix, row, device))
         };

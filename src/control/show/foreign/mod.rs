@@ -12,6 +12,8 @@ mod ip_route;
 mod iptables;
 mod route;
 
+use std::collections::BTreeMap;
+
 use super::interfaces::InterfaceRow;
 use super::known::{NeighRow, RouteEntryRow};
 use super::rows::FdbRow;
@@ -75,9 +77,10 @@ impl Tables {
         (1..).zip(ports).collect()
     }
 
-    /// What a network's or uplink's interface is called.
-    fn interface_of(&self, network: &str) -> Option<&InterfaceRow> {
-        self.interfaces.iter().find(|row| row.network == network && row.kind != "veth")
+    /// The interfaces of networks and uplinks, by what these are called.
+    fn by_network(&self) -> BTreeMap<&str, &InterfaceRow> {
+        let own = self.interfaces.iter().filter(|row| row.kind != "veth");
+        own.map(|row| (row.network.as_str(), row)).collect()
     }
 }
 

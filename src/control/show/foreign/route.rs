@@ -37,8 +37,9 @@ impl Route {
         let mut text = "Kernel IP routing table\n\
             Destination     Gateway         Genmask         Flags Metric Ref    Use Iface\n"
             .to_owned();
+        let devices = tables.by_network();
         for (prefix, row) in sorted(tables, false) {
-            let Some(device) = tables.interface_of(&row.network) else { continue };
+            let Some(device) = devices.get(row.network.as_str()) else { continue };
             if matches!(row.kind.as_str(), "local" | "broadcast") {
                 continue;
             }
