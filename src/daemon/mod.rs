@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::Sender;
@@ -68,6 +69,8 @@ pub struct Options {
     pub resolv_conf: PathBuf,
     /// Whether the uplink of the host's sockets is there from the start.
     pub uplink: bool,
+    /// How long the switch looks on before it sleeps; see [`patience`](crate::io::patience).
+    pub busy_poll: Duration,
     /// End when the last container has ended and no lab is left.
     pub transient: bool,
     /// Give up what is not needed, once it listens.
@@ -135,8 +138,9 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     let (report, reports) = crossbeam_channel::unbounded();
     let mut reporter = Reporter { report: Some(report), waker };
     let notify = Box::new(move |event| reporter.tell(event));
-    let (inner, switch) =
+    let (mut inner, switch) =
         EventLoop::new(Switch::new(random::seed()), notify).context("cannot start the switch loop")?;
+    inner.set_patience(options.busy_poll);
     // Asked by a netlink socket, of which there are none from here on.
     let host = host::occupied();
     let confinement = confinement(&options, &runtime)?;

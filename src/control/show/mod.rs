@@ -8,11 +8,11 @@ mod declared;
 mod dns;
 mod explain;
 mod filter;
-
 mod inspect;
 mod inspect_container;
 mod known;
 mod listing;
+mod name_words;
 mod names;
 mod publishes;
 mod replay;

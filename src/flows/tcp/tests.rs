@@ -100,7 +100,8 @@ fn what_is_in_order_is_taken_and_the_rest_is_not() {
         let mut tcp = tcp.clone();
         let received = tcp.on_segment(at(2), &data(seq, 10), None);
         assert_eq!((received.skip, received.take), (skip, take), "{seq}");
-        assert_eq!(tcp.wants(false), Wants::Control, "each is acknowledged");
+        let waits = if take == 10 { Wants::Nothing } else { Wants::Control };
+        assert_eq!(tcp.wants(false), waits, "what is not all new is acknowledged at once: {seq}");
     }
     // The socket takes a part.
     let whole = segment(ACK | FIN, next, ISS.wrapping_add(1), 1000, 10);
@@ -110,6 +111,31 @@ fn what_is_in_order_is_taken_and_the_rest_is_not() {
     tcp.on_segment(at(3), &whole, None);
     tcp.took(6, true, &whole);
     assert_eq!((tcp.header(at(3), 0, false, 0).ack, tcp.has_finished()), (next + 11, true));
+}
+
+#[test]
+fn a_few_bytes_are_acknowledged_by_the_answer_or_a_little_later() {
+    let request = |tcp: &mut Tcp, now, len| {
+        let data = segment(ACK, tcp.rcv_nxt, ISS.wrapping_add(1), 1000, len);
+        assert_eq!(tcp.on_segment(now, &data, None).take, len as usize);
+        tcp.took(len as usize, true, &data);
+    };
+    let mut tcp = open(1000);
+    request(&mut tcp, at(2), 10);
+    assert_eq!((tcp.wants(false), tcp.deadline()), (Wants::Nothing, Some(at(2) + DELAY)));
+    assert_eq!(tcp.clone().header(at(3), 5, false, 0).ack, PEER + 11, "the answer");
+    // The answer takes its time; what comes meanwhile does not put it off.
+    request(&mut tcp, at(3), 10);
+    assert_eq!((tcp.wants(false), tcp.deadline()), (Wants::Nothing, Some(at(2) + DELAY)));
+    assert_eq!(tcp.on_timeout(at(2) + DELAY), Timeout::Goes);
+    assert_eq!(tcp.wants(false), Wants::Control);
+    assert_eq!(tcp.header(at(4), 0, false, 0).ack, PEER + 21);
+    assert_eq!((tcp.wants(false), tcp.deadline()), (Wants::Nothing, Some(at(3) + KEEP_ALIVE)));
+    // The maximum segment size is 1,000.
+    request(&mut tcp, at(5), 1999);
+    assert_eq!(tcp.wants(false), Wants::Nothing);
+    request(&mut tcp, at(5), 1);
+    assert_eq!(tcp.wants(false), Wants::Control);
 }
 
 #[test]

@@ -16,6 +16,7 @@
 //!            recv(frame) ◀─ replies, errors (errors.rs) ◀─ queue of flows ◀─ epoll
 //! ```
 
+mod burst;
 mod datagram;
 mod echo;
 mod errors;
@@ -44,7 +45,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use socket2::Socket;
 
 use crate::control::compile::Listener;
-use crate::dataplane::{Frame, Instant, PortId};
+use crate::dataplane::{Frame, Instant, PortId, Traffic};
 use crate::flows::Ends;
 use crate::flows::segment::Link;
 use crate::io::device::{Device, DeviceError, Received};
@@ -60,6 +61,8 @@ pub use proxy::Directory;
 const MAX_REPLIES: usize = 1024;
 /// How long the control plane waits for a listener to be closed.
 const UNLISTENED: Duration = Duration::from_secs(2);
+/// Nobody minds being served so much later, and a timer for each connection would cost.
+const TICK: Duration = Duration::from_millis(1);
 /// Events taken in at a time.
 const EVENTS: usize = 256;
 
@@ -89,6 +92,8 @@ pub struct UserDevice {
     /// Whose turn it was last.
     turn: usize,
     events: Events,
+    /// The sockets may have something to say that was not taken in yet.
+    is_awake: bool,
     timer: TimerFd,
     armed: Option<Instant>,
     commands: Receiver<Command>,
@@ -239,8 +244,7 @@ impl Share {
 /// Sockets that one port of the switch may have: three quarters of the descriptors there are, so that nobody can
 /// take all.
 fn share_of_descriptors() -> u32 {
-    use nix::sys::resource::{Resource, getrlimit};
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let limit = crate::io::descriptors::limit();
     u32::try_from(limit - limit / 4).unwrap_or(u32::MAX)
 }
 
@@ -295,6 +299,7 @@ impl UserDevice {
             proxies,
             turn: 0,
             events,
+            is_awake: true,
             timer,
             armed: None,
             commands,
@@ -302,12 +307,17 @@ impl UserDevice {
         Ok((device, Handle { commands: sender, waker, policy }))
     }
 
-    /// Takes in what the sockets have to say; whether there was anything.
+    /// Takes in what the sockets have to say; whether there was anything. What comes later is an edge of its own
+    /// for the loop (`ep_poll_safewake` in fs/eventpoll.c).
     fn poll(&mut self) -> bool {
-        let polled = self.shared.poll.poll(&mut self.events, Some(Duration::ZERO));
-        if polled.is_err() || self.events.is_empty() {
+        if !std::mem::take(&mut self.is_awake) {
             return false;
         }
+        if let Err(error) = self.shared.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+            self.is_awake = error.kind() == io::ErrorKind::Interrupted;
+            return self.is_awake;
+        }
+        self.is_awake = self.events.iter().count() == EVENTS;
         let now = self.shared.now();
         for event in &self.events {
             match event.token() {
@@ -361,7 +371,7 @@ impl UserDevice {
         if self.armed.is_some_and(|armed| armed <= at) {
             return;
         }
-        let wait = at.since(self.shared.now()).max(Duration::from_micros(1));
+        let wait = at.since(self.shared.now()).max(TICK);
         let expiration = Expiration::OneShot(TimeSpec::from_duration(wait));
         // A timer that cannot be set would only have told of what got lost.
         if self.timer.set(expiration, TimerSetTimeFlags::empty()).is_ok() {
@@ -392,8 +402,7 @@ impl UserDevice {
                 Ok(())
             }
             Transport::Query { id, .. } => self.echo.on_query(now, bytes, &packet, id, &mut self.shared),
-            // Nobody outside can be told by a socket.
-            Transport::Error { .. } => Ok(()),
+            Transport::Error { .. } => Err(DeviceError::Untold),
             Transport::Icmp { .. } => link::answer_discovery(bytes, &packet, &mut self.shared),
             _ => Err(BAD),
         }
@@ -449,6 +458,15 @@ impl Device for UserDevice {
 
     fn send(&mut self, frame: &mut Frame) -> Result<(), DeviceError> {
         self.on_packet(frame)
+    }
+
+    fn flush(&mut self) -> Traffic {
+        let now = self.shared.now();
+        self.udp.flush(now, &mut self.shared)
+    }
+
+    fn wake(&mut self) {
+        self.is_awake = true;
     }
 
     fn serves(&mut self, from: Option<PortId>) {

@@ -357,7 +357,8 @@ impl Flows {
     }
 
     fn remove(&mut self, slot: usize, abort: bool, shared: &mut Shared) {
-        if let Some(flow) = self.flows.try_remove(slot) {
+        if let Some(mut flow) = self.flows.try_remove(slot) {
+            self.timers.disarm(slot, &mut flow.armed);
             self.index.remove(&flow.ends);
             if flow.half_open {
                 count_down(&mut self.half_open, flow.share.owner());
@@ -417,14 +418,9 @@ impl Flows {
 
     /// Time has passed.
     pub(super) fn on_time(&mut self, now: Instant, shared: &mut Shared) {
-        while let Some((at, key)) = self.timers.pop(now) {
-            let (slot, generation) = ((key & 0xffff_ffff) as usize, (key >> 32) as u32);
-            let Some(flow) = self.flows.get_mut(slot).filter(|flow| flow.generation == generation) else {
-                continue;
-            };
-            if !flow.armed.fired(at) {
-                continue;
-            }
+        while let Some((_, slot)) = self.timers.pop(now) {
+            let Some(flow) = self.flows.get_mut(slot) else { continue };
+            flow.armed.fired();
             match flow.machine.on_timeout(now) {
                 Timeout::Goes => self.queue(slot),
                 Timeout::Over => self.break_off(slot, shared),
@@ -439,8 +435,7 @@ impl Flows {
             let Some(flow) = self.flows.get_mut(slot) else { continue };
             flow.queued = false;
             let said = flow.say(now, frame, shared, &mut self.scratch);
-            let key = u64::from(flow.generation) << 32 | slot as u64;
-            self.timers.arm(key, &mut flow.armed, flow.machine.deadline());
+            self.timers.arm(slot, &mut flow.armed, flow.machine.deadline());
             match said {
                 Ok(has_said) => {
                     if flow.machine.is_over() && flow.backlog.is_empty() {
@@ -492,7 +487,7 @@ impl Flow {
                     Some(len) => {
                         // The edge of the end may have come with the bytes before it.
                         self.readable = len == room;
-                        (len, false)
+                        (len, self.ends_behind(offset as usize + len))
                     }
                     None => {
                         (self.readable, self.closing) = (false, false);
@@ -548,6 +543,16 @@ impl Flow {
             *at += len as u32;
         }
         Ok(len)
+    }
+
+    /// Whether the socket's other side has ended, and all that it said are these `len` bytes: its end goes with the
+    /// last of them then, and wakes nobody of its own.
+    fn ends_behind(&mut self, len: usize) -> bool {
+        let is_all = self.closing && sys::unread(self.socket.as_fd()).is_ok_and(|unread| unread == len);
+        if is_all {
+            self.machine.end();
+        }
+        is_all
     }
 
     /// Takes out of the socket what the peer has.
