@@ -66,6 +66,8 @@ pub struct Received {
     pub acknowledged: u32,
     /// The peer has reset the connection.
     pub reset: bool,
+    /// It belongs to an earlier connection, which the peer takes for alive: it is to be answered with a reset.
+    pub stray: bool,
     /// The connection is open now.
     pub opened: bool,
 }
@@ -273,9 +275,10 @@ impl Tcp {
     /// The answer to our SYN (RFC 9293 §3.10.7.3).
     fn on_answer(&mut self, now: Instant, segment: &Segment, mss: Option<u16>) -> Received {
         let nothing = Received::default();
-        let is_ours = segment.flags & ACK != 0 && segment.ack == self.una.wrapping_add(1);
+        let acknowledges = segment.flags & ACK != 0;
+        let is_ours = acknowledges && segment.ack == self.una.wrapping_add(1);
         if !is_ours || self.max == self.una {
-            return nothing;
+            return Received { stray: acknowledges && segment.flags & RST == 0, ..nothing };
         }
         if segment.flags & RST != 0 {
             return Received { reset: true, ..nothing };
@@ -621,7 +624,8 @@ impl Tcp {
         }
         self.retries = self.retries.min(MAX_RETRIES + 1);
         if self.phase == Phase::Open && is_probe {
-            self.probes = self.window != 0;
+            // Also when its window is shut: if the socket holds something, a byte of that goes instead.
+            self.probes = true;
         } else {
             if self.window != 0 {
                 self.slow_down();

@@ -73,7 +73,7 @@ fn a_connection_that_the_host_accepted() {
     assert_eq!((call.flags, call.seq, call.ack), (SYN, ISS, 0));
     // Somebody else's answer.
     let wrong = segment(SYN | ACK, PEER, ISS, 100, 0);
-    assert_eq!(tcp.on_segment(at(1), &wrong, None), Received::default());
+    assert_eq!(tcp.on_segment(at(1), &wrong, None), Received { stray: true, ..Received::default() });
     let refusal = segment(RST | ACK, 0, ISS.wrapping_add(1), 0, 0);
     assert!(tcp.clone().on_segment(at(1), &refusal, None).reset);
     let answer = segment(SYN | ACK, PEER, ISS.wrapping_add(1), 100, 0);
@@ -252,6 +252,18 @@ fn a_window_that_stays_shut_is_asked_for_again_and_again() {
     let now = at(100_000_000);
     tcp.on_segment(now, &segment(ACK, PEER + 1, ISS.wrapping_add(1), 5000, 0), None);
     assert_eq!(tcp.wants(true), Wants::Data { offset: 0, room: 5000 }, "the probe was not taken");
+}
+
+#[test]
+fn an_idle_peer_with_a_shut_window_is_asked_before_it_is_given_up() {
+    let mut tcp = open(0);
+    for _ in 0..20 {
+        let now = tcp.deadline().unwrap();
+        assert_eq!(tcp.on_timeout(now), Timeout::Goes);
+        assert_eq!(tcp.wants(false), Wants::Control);
+        assert_eq!(tcp.header(now, 0, false, 65_535).seq, ISS);
+        tcp.on_segment(now, &segment(ACK, PEER + 1, ISS.wrapping_add(1), 0, 0), None);
+    }
 }
 
 /// One end of a connection: the machine, what its socket received and was given, and what is to be.

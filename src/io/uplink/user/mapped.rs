@@ -64,6 +64,16 @@ impl Sockets {
         self.mappings.get(slot)?.socket.socket.local_addr()
     }
 
+    /// Whose each socket is.
+    #[cfg(test)]
+    pub(super) fn owners(&self) -> Vec<Option<crate::dataplane::PortId>> {
+        let mappings = (0..0x1_0000).filter_map(|slot| self.mappings.get(slot));
+        let mappings = mappings.take(self.mappings.len());
+        let owners: Vec<_> = mappings.map(|mapping| mapping.socket.share.owner()).collect();
+        assert_eq!(owners.len(), self.mappings.len());
+        owners
+    }
+
     pub(super) fn has_frames(&self) -> bool {
         self.mappings.has_ready()
     }

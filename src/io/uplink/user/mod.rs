@@ -20,6 +20,7 @@ mod burst;
 mod datagram;
 mod echo;
 mod errors;
+mod half_open;
 mod host_socket;
 mod link;
 mod listen;
@@ -65,6 +66,8 @@ const UNLISTENED: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(1);
 /// Events taken in at a time.
 const EVENTS: usize = 256;
+/// Frames that the loop reads between two looks at the sockets, when there is always one more.
+const LOOK_AFTER: u32 = 64;
 
 const TIMER: Token = Token(usize::MAX);
 const WAKE: Token = Token(usize::MAX - 1);
@@ -91,6 +94,8 @@ pub struct UserDevice {
     echo: echo::Flows,
     /// Whose turn it was last.
     turn: usize,
+    /// Frames read since the sockets were looked at.
+    unlooked: u32,
     events: Events,
     /// The sockets may have something to say that was not taken in yet.
     is_awake: bool,
@@ -225,6 +230,16 @@ impl Shared {
         self.replies.push_back(frame);
     }
 
+    /// Puts the oldest reply into `frame`; whether there is one.
+    fn next_reply(&mut self, frame: &mut Frame) -> bool {
+        let Some(reply) = self.replies.pop_front() else { return false };
+        frame.set(&reply, crate::wire::Offload::NONE);
+        if self.spare.len() < EVENTS {
+            self.spare.push(reply);
+        }
+        true
+    }
+
     fn register(&self, socket: &impl AsFd, token: Token, interest: Interest) -> io::Result<()> {
         self.poll.registry().register(&mut SourceFd(&socket.as_fd().as_raw_fd()), token, interest)
     }
@@ -298,6 +313,7 @@ impl UserDevice {
             listeners,
             proxies,
             turn: 0,
+            unlooked: 0,
             events,
             is_awake: true,
             timer,
@@ -310,6 +326,7 @@ impl UserDevice {
     /// Takes in what the sockets have to say; whether there was anything. What comes later is an edge of its own
     /// for the loop (`ep_poll_safewake` in fs/eventpoll.c).
     fn poll(&mut self) -> bool {
+        self.unlooked = 0;
         if !std::mem::take(&mut self.is_awake) {
             return false;
         }
@@ -327,7 +344,7 @@ impl UserDevice {
                     self.tcp.on_time(now, &mut self.shared);
                     self.udp.sockets.on_time(now, &mut self.shared);
                     self.listeners.on_time(now);
-                    self.proxies.on_time(now);
+                    self.proxies.on_time(now, &self.shared);
                     self.echo.sockets.on_time(now, &mut self.shared);
                 }
                 WAKE => {
@@ -349,15 +366,17 @@ impl UserDevice {
         true
     }
 
-    /// The next frame of a flow that has something to say, of each protocol by turns; whether there is one.
+    /// The next frame: an answer to a packet, or of a flow that has something to say, of each protocol by turns;
+    /// whether there is one. So who floods for answers takes nothing of the flows' turns.
     fn next_frame(&mut self, now: Instant, frame: &mut Frame) -> bool {
-        (0..4).any(|_| {
-            self.turn = (self.turn + 1) % 4;
+        (0..5).any(|_| {
+            self.turn = (self.turn + 1) % 5;
             match self.turn {
                 2 => self.listeners.next_frame(now, frame, &mut self.tcp, &mut self.shared),
                 0 => self.tcp.next_frame(now, frame, &mut self.shared),
                 1 => self.udp.next_frame(now, frame, &self.shared),
-                _ => self.echo.next_frame(now, frame, &self.shared),
+                3 => self.echo.next_frame(now, frame, &self.shared),
+                _ => self.shared.next_reply(frame),
             }
         })
     }
@@ -387,6 +406,10 @@ impl UserDevice {
             return link::answer_arp(&header, bytes, &mut self.shared);
         };
         let packet = Packet::parse(bytes, header.payload, version, &frame.offload).map_err(|_| BAD)?;
+        // Packets come whole: of a piece, the lengths behind the IP header would be those of something else.
+        if packet.fragment.is_some() {
+            return Err(BAD);
+        }
         let now = self.shared.now();
         match packet.payload {
             Transport::Tcp(segment) => self.tcp.on_segment(now, bytes, &packet, &segment, &mut self.shared),
@@ -437,14 +460,12 @@ impl Device for UserDevice {
     }
 
     fn recv(&mut self, frame: &mut Frame) -> Result<Received, DeviceError> {
+        self.unlooked += 1;
+        if self.unlooked > LOOK_AFTER {
+            self.poll();
+            self.arm_timer();
+        }
         loop {
-            if let Some(reply) = self.shared.replies.pop_front() {
-                frame.set(&reply, crate::wire::Offload::NONE);
-                if self.shared.spare.len() < EVENTS {
-                    self.shared.spare.push(reply);
-                }
-                return Ok(Received::Frame);
-            }
             let now = self.shared.now();
             if self.next_frame(now, frame) {
                 return Ok(Received::Frame);
@@ -462,7 +483,10 @@ impl Device for UserDevice {
 
     fn flush(&mut self) -> Traffic {
         let now = self.shared.now();
-        self.udp.flush(now, &mut self.shared)
+        let lost = self.udp.flush(now, &mut self.shared);
+        // A socket that nobody answers brings no event that would have the timer set.
+        self.arm_timer();
+        lost
     }
 
     fn wake(&mut self) {
@@ -494,3 +518,9 @@ impl Device for UserDevice {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fuzz/tests.rs"]
+mod fuzz;
+#[cfg(test)]
+mod tests;
