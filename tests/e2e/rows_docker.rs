@@ -452,6 +452,8 @@ fn row_23_host_and_none(lab: &Lab) {
         ("network rm host", "host is a pre-defined network and cannot be removed"),
         ("network rm none", "none is a pre-defined network and cannot be removed"),
         ("network create none", "operation is not permitted on predefined none network"),
+        ("publish open 80:80", "container 'open' is on network 'host', from where nothing is published"),
+        ("capture -i shut", "container 'shut' is on network 'none', where no frame passes the switch"),
     ];
     for (line, part) in table {
         assert!(lab.refused(line).starts_with(part), "{line}: {}", lab.refused(line));
@@ -479,6 +481,14 @@ fn row_23_host_and_none(lab: &Lab) {
         assert_eq!(output.status.code(), Some(125), "{flags}");
         assert!(text(&output.stderr).contains(part), "{flags}: {}", text(&output.stderr));
     }
+    let toml = lab.path().join("apart.toml");
+    std::fs::write(
+        &toml,
+        "[container.inner]\nnetworks = [\"host\"]\n[container.alone]\nnetworks = [\"none\"]\n",
+    )
+    .unwrap();
+    lab.ok(&format!("up -d {}", toml.display()));
+    assert_eq!(lab.ok("ps -f network=host -f name=inner --format {{.Names}}"), "inner\n");
     // Who leaves `none` can join networks.
     lab.ok("network disconnect none shut");
     lab.ok("network connect net1 shut");

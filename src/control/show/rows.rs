@@ -151,7 +151,9 @@ pub struct DropRow {
 
 /// Rows of `network ls`, by name.
 pub fn network_rows(model: &Model) -> Vec<NetworkRow> {
-    let switched = model.networks().into_iter().map(|network| network_row(model, network));
+    let counts = model.endpoint_counts();
+    let on = |network: &Network| counts.get(&network.id).copied().unwrap_or_default();
+    let switched = model.networks().into_iter().map(|network| network_row(network, on(network)));
     let unswitched = Unswitched::ALL.map(|network| unswitched_row(model, network));
     let mut rows: Vec<NetworkRow> = switched.chain(unswitched).collect();
     rows.sort_by(|one, other| one.name.cmp(&other.name));
@@ -176,7 +178,7 @@ fn unswitched_row(model: &Model, network: Unswitched) -> NetworkRow {
     }
 }
 
-fn network_row(model: &Model, network: &Network) -> NetworkRow {
+fn network_row(network: &Network, endpoints: usize) -> NetworkRow {
     let prefixes: Vec<IpNet> = network.subnets.iter().map(|subnet| subnet.prefix()).collect();
     let of = |ipv4: bool| prefixes.iter().find(|prefix| prefix.addr().is_ipv4() == ipv4);
     NetworkRow {
@@ -188,7 +190,7 @@ fn network_row(model: &Model, network: &Network) -> NetworkRow {
         subnet: of(true).map_or_else(String::new, IpNet::to_string),
         subnet6: of(false).map_or_else(String::new, IpNet::to_string),
         lab: network.lab.clone().unwrap_or_default(),
-        endpoints: model.endpoints(network.id).len(),
+        endpoints,
         created: rfc3339(network.created_ns),
         internal: network.internal,
         labels: labels(&network.labels),
