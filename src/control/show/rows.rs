@@ -205,11 +205,20 @@ impl NetworkRow {
     /// What `network ls -f` knows.
     pub const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 
+    /// Whether nobody is on it and it can be removed.
+    pub fn is_dangling(&self) -> bool {
+        !self.is_builtin() && self.endpoints == 0
+    }
+
+    fn is_builtin(&self) -> bool {
+        matches!(self.name.as_str(), "bridge" | "host" | "none")
+    }
+
     /// Whether it is listed.
     pub fn fits(&self, filters: &Filters) -> bool {
-        let builtin = matches!(self.name.as_str(), "bridge" | "host" | "none");
+        let builtin = self.is_builtin();
         let is = |yes: bool| move |value: &str| if yes { is_yes(value) } else { !is_yes(value) };
-        filters.any("dangling", is(!builtin && self.endpoints == 0))
+        filters.any("dangling", is(self.is_dangling()))
             && filters.any("driver", |driver| self.driver == driver)
             && filters.any("id", |id| self.id.starts_with(id))
             && filters.labels(&self.labels)
