@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, anyhow, bail};
 use ipnet::IpNet;
 
-use super::client::Daemon;
+use super::client::{Daemon, is_refused};
 use super::container::enter;
 use super::{Global, key_value, output};
+use crate::control::Kind;
 use crate::control::ipam::SubnetSpec;
 use crate::control::model::{Driver, EndpointSpec, NetworkSpec};
 use crate::control::options::{NetworkOptions, comma_list};
@@ -98,6 +99,9 @@ pub enum NetworkCommand {
         /// Do not ask, which is done at a terminal only
         #[arg(short, long)]
         force: bool,
+        /// Only these: label=KEY[=VALUE]
+        #[arg(long, value_name = "KEY=VALUE")]
+        filter: Vec<String>,
     },
 }
 
@@ -196,17 +200,36 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
             let () = daemon.call_with(Request::NetworkSet { name: network, options }, &handed)?;
             Ok(0)
         }
-        NetworkCommand::Prune { force } => {
+        NetworkCommand::Prune { force, filter } => {
+            let filters = Filters::read(&filter, &["label"])?;
             if !force && !is_sure()? {
                 return Ok(0);
             }
-            let removed: Vec<String> = daemon.call(Request::NetworkPrune)?;
+            let removed = prune(&mut daemon, &filters)?;
             if !removed.is_empty() {
                 println!("Deleted Networks:\n{}\n", removed.join("\n"));
             }
             Ok(0)
         }
     }
+}
+
+/// Removes unused networks: all, or those of some labels, one by one; what is in use by then stays.
+fn prune(daemon: &mut Daemon, filters: &Filters) -> anyhow::Result<Vec<String>> {
+    if !filters.has("label") {
+        return daemon.call(Request::NetworkPrune);
+    }
+    let mut rows: Vec<NetworkRow> = daemon.call(Request::NetworkList)?;
+    rows.retain(|row| row.is_dangling() && row.fits(filters));
+    let mut removed = Vec::new();
+    for row in rows {
+        match daemon.call::<String>(Request::NetworkRemove { name: row.id }) {
+            Ok(name) => removed.push(name),
+            Err(error) if is_refused(&error, Kind::NetworkInUse) || is_refused(&error, Kind::InUse) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
 }
 
 /// Asks as Docker does, where there is somebody to answer.

@@ -153,9 +153,10 @@ XXXXXXXXXXXX        none                null                local
     let digit = "0123456789abcdef".chars().find(|digit| first(*digit) > 1).unwrap();
     assert!(lab.refused(&format!("network inspect {digit}")).contains("give more of it, or a name"));
     assert_eq!(lab.refused("network ls -f colour=red").split(':').next(), Some("invalid filter 'colour'"));
+    assert_eq!(lab.ok("network prune --force --filter label=team"), "Deleted Networks:\nnet1\n\n");
     let output = lab.ts("network prune -f");
     let names: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
-    assert_eq!((names[0].as_str(), names.len()), ("Deleted Networks:", 20));
+    assert_eq!((names[0].as_str(), names.len()), ("Deleted Networks:", 19));
     assert_eq!(masked(&lab.ok("network ls")), ls);
     assert_eq!(lab.ok("network prune"), "");
 }
@@ -452,6 +453,8 @@ fn row_23_host_and_none(lab: &Lab) {
         ("network rm host", "host is a pre-defined network and cannot be removed"),
         ("network rm none", "none is a pre-defined network and cannot be removed"),
         ("network create none", "operation is not permitted on predefined none network"),
+        ("publish open 80:80", "container 'open' is on network 'host', from where nothing is published"),
+        ("capture -i shut", "container 'shut' is on network 'none', where no frame passes the switch"),
     ];
     for (line, part) in table {
         assert!(lab.refused(line).starts_with(part), "{line}: {}", lab.refused(line));
@@ -479,6 +482,14 @@ fn row_23_host_and_none(lab: &Lab) {
         assert_eq!(output.status.code(), Some(125), "{flags}");
         assert!(text(&output.stderr).contains(part), "{flags}: {}", text(&output.stderr));
     }
+    let toml = lab.path().join("apart.toml");
+    std::fs::write(
+        &toml,
+        "[container.inner]\nnetworks = [\"host\"]\n[container.alone]\nnetworks = [\"none\"]\n",
+    )
+    .unwrap();
+    lab.ok(&format!("up -d {}", toml.display()));
+    assert_eq!(lab.ok("ps -f network=host -f name=inner --format {{.Names}}"), "inner\n");
     // Who leaves `none` can join networks.
     lab.ok("network disconnect none shut");
     lab.ok("network connect net1 shut");

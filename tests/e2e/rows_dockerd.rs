@@ -124,7 +124,7 @@ const LISTINGS: [&[&str]; 12] = [
     &[
         "inspect",
         "-f",
-        "{{.HostConfig.NetworkMode}} {{.State.Status}} {{.State.ExitCode}} {{json .Config.Labels}} {{.Name | json | upper}}",
+        "{{.HostConfig.NetworkMode}} {{.State.Status}} {{.State.ExitCode}} {{json .Config.Labels}} {{range .NetworkSettings.Networks}}{{json .Aliases}}{{end}} {{.Name | json | upper}}",
         "web",
         "open",
         "shut",

@@ -119,7 +119,7 @@ fn each_mistake_stands_at_its_place() {
         ),
         (
             "[network.n]\noptions = { colour = 1 }",
-            "2:22: option 'colour' is not known: the options are icc, bridge_name, mtu, ageing, fdb_limit,",
+            "2:22: option 'colour' is not known: the options are icc, bridge_name, inhibit_ipv4, iface_prefix, default_bridge, mtu, ageing, fdb_limit,",
         ),
         ("[network.n]\ninternal = \"yes\"", "2:12: 'internal' of network 'n' must be true or false"),
         (

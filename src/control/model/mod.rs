@@ -179,6 +179,15 @@ impl Model {
         endpoints
     }
 
+    /// How many endpoints each network has.
+    pub fn endpoint_counts(&self) -> BTreeMap<Id, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, endpoint) in self.all_endpoints() {
+            *counts.entry(endpoint.network).or_default() += 1;
+        }
+        counts
+    }
+
     /// The network that `word` means: a name, an id, or the beginning of one id only.
     ///
     /// # Errors

@@ -278,6 +278,8 @@ mod tests {
             spec.publish = vec!["80:80".parse().unwrap()];
             let made = model.create_container(&spec, id(71), 0).unwrap();
             assert_eq!((made.unswitched, made.endpoints.len(), made.publishes.len()), (Some(network), 0, 0));
+            let why = refused(&mut model, |model| model.publish("new", &"81:81".parse().unwrap()));
+            assert!(why.message.contains("nothing is published"), "{why}");
             let on: Vec<&str> = model.on_unswitched(network).iter().map(|it| it.name.as_str()).collect();
             assert_eq!(on, ["new"]);
             for (who, to) in [("new", "net1"), ("new", name), ("alice", name)] {

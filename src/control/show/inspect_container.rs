@@ -102,7 +102,7 @@ fn network_mode(model: &Model, container: &Container) -> String {
 fn network_settings(model: &Model, container: &Container) -> Map<String, Value> {
     let networks = container.endpoints.iter().filter_map(|endpoint| {
         let network = model.network(endpoint.network)?;
-        Some((network, endpoint, inspect_endpoint(network, endpoint)))
+        Some((network, endpoint, inspect_endpoint(container, network, endpoint)))
     });
     let networks: Vec<_> = networks.collect();
     let default = networks.iter().find(|(network, ..)| network.is_default()).map(|(.., shown)| shown);
@@ -144,7 +144,7 @@ fn network_settings(model: &Model, container: &Container) -> Map<String, Value> 
 }
 
 /// Docker's keys, then the interface inside and the port's alias: whose is which, said directly.
-fn inspect_endpoint(network: &Network, endpoint: &Endpoint) -> Value {
+fn inspect_endpoint(container: &Container, network: &Network, endpoint: &Endpoint) -> Value {
     let four = net(endpoint, IpAddr::is_ipv4);
     let six = net(endpoint, IpAddr::is_ipv6);
     let address = |net: Option<IpNet>| net.map_or_else(String::new, |net| net.addr().to_string());
@@ -153,10 +153,12 @@ fn inspect_endpoint(network: &Network, endpoint: &Endpoint) -> Value {
         let gateway = network.subnets.iter().map(Subnet::gateway).find(|gateway| gateway.is_ipv4() == ipv4);
         gateway.map_or_else(String::new, |gateway| gateway.to_string())
     };
+    // Where names resolve, the short id is one.
+    let aliases: Vec<String> = endpoint.aliases.iter().cloned().chain([container.id.short()]).collect();
     json!({
         "IPAMConfig": null,
         "Links": null,
-        "Aliases": if endpoint.aliases.is_empty() { Value::Null } else { json!(endpoint.aliases) },
+        "Aliases": if network.is_default() { Value::Null } else { json!(aliases) },
         "NetworkID": network.id,
         "EndpointID": endpoint.id,
         "Gateway": gateway(true),

@@ -162,7 +162,9 @@ pub struct DropRow {
 
 /// Rows of `network ls`, by name.
 pub fn network_rows(model: &Model) -> Vec<NetworkRow> {
-    let switched = model.networks().into_iter().map(|network| network_row(model, network));
+    let counts = model.endpoint_counts();
+    let on = |network: &Network| counts.get(&network.id).copied().unwrap_or_default();
+    let switched = model.networks().into_iter().map(|network| network_row(network, on(network)));
     let unswitched = Unswitched::ALL.map(|network| unswitched_row(model, network));
     let mut rows: Vec<NetworkRow> = switched.chain(unswitched).collect();
     rows.sort_by(|one, other| one.name.cmp(&other.name));
@@ -187,7 +189,7 @@ fn unswitched_row(model: &Model, network: Unswitched) -> NetworkRow {
     }
 }
 
-fn network_row(model: &Model, network: &Network) -> NetworkRow {
+fn network_row(network: &Network, endpoints: usize) -> NetworkRow {
     let prefixes: Vec<IpNet> = network.subnets.iter().map(|subnet| subnet.prefix()).collect();
     let of = |ipv4: bool| prefixes.iter().find(|prefix| prefix.addr().is_ipv4() == ipv4);
     NetworkRow {
@@ -199,7 +201,7 @@ fn network_row(model: &Model, network: &Network) -> NetworkRow {
         subnet: of(true).map_or_else(String::new, IpNet::to_string),
         subnet6: of(false).map_or_else(String::new, IpNet::to_string),
         lab: network.lab.clone().unwrap_or_default(),
-        endpoints: model.endpoints(network.id).len(),
+        endpoints,
         created: rfc3339(network.created_ns),
         internal: network.internal,
         labels: labels(&network.labels),
@@ -214,11 +216,20 @@ impl NetworkRow {
     /// What `network ls -f` knows.
     pub const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 
+    /// Whether nobody is on it and it can be removed.
+    pub fn is_dangling(&self) -> bool {
+        !self.is_builtin() && self.endpoints == 0
+    }
+
+    fn is_builtin(&self) -> bool {
+        matches!(self.name.as_str(), "bridge" | "host" | "none")
+    }
+
     /// Whether it is listed.
     pub fn fits(&self, filters: &Filters) -> bool {
-        let builtin = matches!(self.name.as_str(), "bridge" | "host" | "none");
+        let builtin = self.is_builtin();
         let is = |yes: bool| move |value: &str| if yes { is_yes(value) } else { !is_yes(value) };
-        filters.any("dangling", is(!builtin && self.endpoints == 0))
+        filters.any("dangling", is(self.is_dangling()))
             && filters.any("driver", |driver| self.driver == driver)
             && filters.any("id", |id| self.id.starts_with(id))
             && filters.labels(&self.labels)
