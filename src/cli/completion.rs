@@ -77,7 +77,10 @@ fn complete_argument(command: &str, argument: Arg) -> Arg {
     let value = argument.get_value_names().and_then(|names| names.first()).map(|name| name.to_string());
     let is = |name: &str| argument.get_id() == name;
     let is_network = |value: &str| value.starts_with("NET");
+    // What is made gets a name that nobody has.
+    let makes = ["create", "plug", "add"].contains(&command);
     match value.as_deref() {
+        _ if makes && is("name") => argument,
         _ if argument.is_positional() && command == "inspect" && is("names") => {
             argument.add(ArgValueCompleter::new(everything))
         }
@@ -91,7 +94,7 @@ fn complete_argument(command: &str, argument: Arg) -> Arg {
     }
 }
 
-/// Names are made up by who creates; there is nothing to complete.
+/// What the daemon lists; nothing, where none serves.
 fn ask<T: serde::de::DeserializeOwned>(request: Request) -> Option<Vec<T>> {
     let socket =
         Global { socket: std::env::var_os("TAPSWITCH_SOCKET").map(Into::into), json: false }.socket();

@@ -46,6 +46,7 @@ fn bash_completes(lab: &Lab) {
         ("tapswitch run --network n", "net1 none"),
         ("tapswitch network connect ne", "net1"),
         ("tapswitch network connect net1 ", "alice"),
+        ("tapswitch network create a", ""),
         ("tapswitch completion b", "bash"),
         ("docker ps --no", "--no-trunc"),
     ] {
