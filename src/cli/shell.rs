@@ -56,12 +56,12 @@ PS1="(tapswitch) $PS1"
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES
-  tapswitch shell                                $SHELL, where 'docker network ls' and 'brctl show' are ours
+  tapswitch shell                                $SHELL, where 'docker ps' and 'brctl show' are ours
   tapswitch shell -c 'docker ps; iptables -nL'   a line of it
   tapswitch shell -- make test                   a program that calls docker
 
-What a name of ours does not know it refuses, telling where this machine's own program is. Containers have
-the ordinary search path.")]
+What a name of ours does not know it refuses, telling where this machine's own program is.
+Containers have the ordinary search path.")]
 pub struct ShellArgs {
     /// Run this line by $SHELL, and end
     #[arg(short, value_name = "LINE", conflicts_with = "program")]
