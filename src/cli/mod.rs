@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod daemon_flags;
 pub mod explain;
 pub mod filter;
+pub mod foreign;
 pub mod lab;
 pub mod network;
 pub mod output;
@@ -144,9 +145,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Find out whether containers can run here, and how to mend it
     Preflight,
-    /// Show what the switch knows
-    #[command(subcommand)]
-    Show(show::ShowCommand),
+    Show(show::ShowArgs),
     /// Static entries of the MAC table
     #[command(subcommand)]
     Fdb(show::FdbCommand),

@@ -162,7 +162,7 @@ fn config(options: &NetworkOptions, iptables: bool) -> NetworkConfig {
 }
 
 /// A network's gateway, or what we are on an uplink.
-fn interface(model: &Model, network: &Network) -> Interface {
+pub(super) fn interface(model: &Model, network: &Network) -> Interface {
     let own = |subnet: &super::ipam::Subnet| InterfaceAddress {
         address: subnet.gateway().into(),
         prefix: prefix(subnet.prefix()),

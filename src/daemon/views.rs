@@ -60,6 +60,7 @@ impl Daemon {
                 (row.tx_frames, row.tx_bytes, row.tx_segments) =
                     (seen.tx.frames, seen.tx.bytes, seen.tx.segments);
                 row.drops = seen.dropped();
+                row.ifindex = self.links.get(&PortId(port)).map_or(0, |link| link.index);
                 let inside = self.look_inside(PortId(port));
                 row.kernel_drops = inside.as_ref().map_or(0, |link| link.dropped);
                 row.state = self.state_of(PortId(port), *up, inside.as_ref()).to_owned();
@@ -67,6 +68,16 @@ impl Daemon {
             row
         };
         now(show::port_rows(&self.model).into_iter().map(with_counters).collect::<Vec<_>>())
+    }
+
+    pub(super) fn show_interfaces(&self) -> Handled {
+        let states = self.port_states()?;
+        let port = |number| {
+            let port = PortId(number);
+            let inside = self.links.get(&port).map_or(0, |link| link.index);
+            (states.get(&port).copied().unwrap_or("lost"), inside)
+        };
+        now(show::interface_rows(&self.model, port))
     }
 
     /// What the interface behind a port is like, as its namespace sees it now.

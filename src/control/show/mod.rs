@@ -7,8 +7,10 @@ mod conntrack;
 mod declared;
 mod dns;
 mod explain;
+pub mod foreign;
 mod format;
 mod inspect;
+mod interfaces;
 mod known;
 mod name_words;
 mod names;
@@ -32,6 +34,7 @@ pub use dns::{DnsCacheRow, DnsNameRow, DnsNetworkRow, DnsRow, DnsUpstreamRow, dn
 pub use explain::{Explanation, StageRow, explain, remark};
 pub use format::render;
 pub use inspect::{inspect_container, inspect_network};
+pub use interfaces::{InterfaceRow, PortNow, interface_rows, interface_table};
 pub use known::{
     ConntrackRow, NeighRow, RouteEntryRow, conntrack_table_lines, neigh_lines, route_entry_lines,
 };
@@ -43,7 +46,7 @@ pub use rows::{
     fdb_table, network_rows, network_table, port_rows, port_table,
 };
 pub use rule_words::rule_words;
-pub use rules::{ListedTables, RuleRow, rule_rows, rules_text};
+pub use rules::{ChainRow, ListedTables, RuleRow, chain_rows, rule_rows, rules_text};
 pub use table::Parts;
 pub use time::duration;
 pub use topology::{Style, dot, topology};

@@ -77,8 +77,17 @@ pub struct PortRow {
     pub alias: String,
     /// The container's name.
     pub container: String,
+    /// The interface inside.
+    #[serde(default)]
+    pub ifname: String,
+    /// Its index there, which `ethtool -S` calls `peer_ifindex`; 0 before it is made.
+    #[serde(default)]
+    pub ifindex: u32,
     /// The network's name.
     pub network: String,
+    /// The bridge that the alias is enslaved to in the views of other tools.
+    #[serde(default)]
+    pub bridge: String,
     /// The endpoint's MAC address.
     pub mac: String,
     /// Its IPv4 address.
@@ -262,7 +271,9 @@ fn port_row(network: &Network, container: &Container, endpoint: &Endpoint) -> Po
         port: container.port_name(endpoint),
         alias: endpoint.alias.clone(),
         container: container.name.clone(),
+        ifname: endpoint.ifname.clone(),
         network: network.name.clone(),
+        bridge: network.bridge_name(),
         mac: endpoint.mac.to_string(),
         ip: address(IpAddr::is_ipv4).map_or_else(String::new, |ip| ip.to_string()),
         ip6: address(IpAddr::is_ipv6).map_or_else(String::new, |ip| ip.to_string()),
@@ -270,9 +281,10 @@ fn port_row(network: &Network, container: &Container, endpoint: &Endpoint) -> Po
     }
 }
 
-/// `show ports`.
+/// `show ports`: which port, alias and MAC address belong to which container.
 pub fn port_table(rows: &[PortRow]) -> String {
     let header = [
+        "CONTAINER",
         "PORT",
         "ALIAS",
         "NETWORK",
@@ -288,10 +300,10 @@ pub fn port_table(rows: &[PortRow]) -> String {
     let mut table = Table::new(0, &header);
     for row in rows {
         let ips = if row.ip6.is_empty() { row.ip.clone() } else { format!("{},{}", row.ip, row.ip6) };
-        let names = [&row.port, &row.alias, &row.network, &row.mac, &ips, &row.state].map(String::clone);
+        let names = [&row.container, &row.port, &row.alias, &row.network, &row.mac, &ips, &row.state];
         let counters =
             [row.rx_frames, row.rx_bytes, row.tx_frames, row.tx_bytes, row.drops + row.kernel_drops];
-        table.row(names.into_iter().chain(counters.map(|counter| counter.to_string())).collect());
+        table.row(names.into_iter().cloned().chain(counters.map(|counter| counter.to_string())).collect());
     }
     table.render()
 }
@@ -394,12 +406,13 @@ CONTAINER ID        COMMAND                  CREATED              STATUS        
         ports[1].kernel_drops = 1;
         let text = port_table(&ports);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0].split_whitespace().next(), Some("PORT"));
+        assert_eq!(lines[0].split_whitespace().next(), Some("CONTAINER"));
         let router: Vec<&str> = lines[2].split_whitespace().collect();
         let alias = ports[1].alias.as_str();
         assert_eq!(
             router,
             [
+                "router",
                 "router:eth0",
                 alias,
                 "net1",
