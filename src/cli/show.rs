@@ -57,6 +57,9 @@ pub enum ShowCommand {
         /// As Graphviz input
         #[arg(long)]
         dot: bool,
+        /// With +, - and | for lines
+        #[arg(long, conflicts_with = "dot")]
+        ascii: bool,
     },
 }
 
@@ -147,8 +150,8 @@ pub fn show(global: &Global, arguments: &ShowArgs) -> anyhow::Result<u8> {
             let rows: Vec<DropRow> = ask()?.call(Request::ShowDrops)?;
             if global.json { output::json(&rows) } else { output::print(&show::drop_table(&rows)) }
         }
-        ShowCommand::Topology { dot } => {
-            let text: String = ask()?.call(Request::ShowTopology { dot: *dot })?;
+        ShowCommand::Topology { dot, ascii } => {
+            let text: String = ask()?.call(Request::ShowTopology { dot: *dot, ascii: *ascii })?;
             output::print(&text)
         }
     }

@@ -171,7 +171,7 @@ pub(super) fn interface(model: &Model, network: &Network) -> Interface {
     Interface {
         role: if network.uplink.is_some() { Role::Uplink } else { Role::Network },
         mac: network.gateway_mac(),
-        addresses: network.subnets.iter().map(own).collect(),
+        addresses: network.present_in().map(own).collect(),
         forward: network.options.forward,
         internal: network.internal,
         advertise: network.options.ra && network.has_ipv6(),

@@ -42,6 +42,7 @@ use mio::Waker;
 use crate::control::compile::{Listener, Plan, network_number};
 use crate::control::config::DaemonConfig;
 use crate::control::model::UplinkSpec;
+use crate::control::occupied::{Occupied, remarks, with_name_servers};
 use crate::control::ports::Protocol;
 use crate::control::requests::{Request, Status};
 use crate::control::{Id, Kind, Model, Refused};
@@ -97,7 +98,7 @@ pub(crate) struct Daemon {
     switch: Handle,
     options: Options,
     runtime: Runtime,
-    host: Vec<ipnet::IpNet>,
+    host: Vec<Occupied>,
     /// What confines the daemon, in words.
     confinement: String,
     /// How often there were too few descriptors for what somebody wanted.
@@ -141,7 +142,7 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
         EventLoop::new(Switch::new(random::seed()), notify).context("cannot start the switch loop")?;
     inner.set_patience(options.busy_poll);
     // Asked by a netlink socket, of which there are none from here on.
-    let host = host::prefixes();
+    let host = host::occupied();
     let confinement = confinement(&options, &runtime)?;
     let thread = std::thread::Builder::new().name("switch".into()).spawn(move || inner.run())?;
     let daemon = Daemon::new(options, runtime, switch.clone(), host, confinement)?;
@@ -150,6 +151,18 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     let _ = switch.call(EventLoop::stop);
     let ran = thread.join().map_err(|_| anyhow::anyhow!("the switch loop panicked; this is a bug"))?;
     served.and(ran.context("the switch loop failed"))
+}
+
+/// Says where network `bridge` is not, for the host's sake, and what it overlaps.
+fn say_remarks(config: &DaemonConfig, model: &Model, bridge: Id, host: &[Occupied]) {
+    let got = model.network(bridge).map(|network| network.subnets.as_slice()).unwrap_or_default();
+    let alone = Model::configured(config, bridge, 0, &[]).ok();
+    let without =
+        alone.as_ref().and_then(|model| model.network(bridge)).map(|network| network.subnets.as_slice());
+    let spec = config.default_network();
+    remarks(&spec, got, without.unwrap_or_default(), host)
+        .iter()
+        .for_each(|line| eprintln!("tapswitch: {line}"));
 }
 
 /// Confines the process, all but its present descriptors; in words, how. From here on there may be threads.
@@ -190,11 +203,15 @@ impl Daemon {
         options: Options,
         runtime: Runtime,
         switch: Handle,
-        host: Vec<ipnet::IpNet>,
+        host: Vec<Occupied>,
         confinement: String,
     ) -> anyhow::Result<Self> {
         let id = Id::new(random::bytes());
-        let mut model = Model::configured(&options.config, id, host::now_ns(), &host)?;
+        let asked = resolv_conf::read(&options.resolv_conf);
+        let occupied = with_name_servers(&host, &asked);
+        let prefixes: Vec<ipnet::IpNet> = occupied.iter().map(|it| it.prefix).collect();
+        let mut model = Model::configured(&options.config, id, host::now_ns(), &prefixes)?;
+        say_remarks(&options.config, &model, id, &occupied);
         // First the watch, so that nothing happens in between.
         let resolv_conf = resolv_conf::Watch::new(&options.resolv_conf).ok();
         model.resolvers.host = resolv_conf::read(&options.resolv_conf);
@@ -249,6 +266,7 @@ impl Daemon {
             Request::NetworkSet { name, options } => self.network_set(&name, &options, descriptors),
             Request::NetworkList => self.network_list(),
             Request::NetworkInspect { names } => self.network_inspect(&names),
+            Request::ConnectPlan { container, network } => self.connect_plan(&container, &network),
             Request::Connect { container, endpoint } => {
                 self.connect(&container, &endpoint, true, descriptors)
             }
@@ -276,7 +294,7 @@ impl Daemon {
             Request::ShowPorts => self.show_ports(),
             Request::ShowFdb => self.show_fdb(),
             Request::ShowDrops => self.show_drops(),
-            Request::ShowTopology { dot } => self.show_topology(dot),
+            Request::ShowTopology { dot, ascii } => self.show_topology(dot, ascii),
             Request::FdbAdd { network, mac, port } => self.fdb_add(&network, mac, &port),
             Request::FdbRemove { network, mac } => self.fdb_remove(&network, mac),
             Request::PortSet { port, up } => self.port_set(&port, up),

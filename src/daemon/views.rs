@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Daemon, Handled, network_number, now};
 use crate::control::Refused;
+use crate::control::model::Listed;
 use crate::control::show::{self, DropRow, FdbRow, PortRow, Style};
 use crate::dataplane::fdb::FdbEntry;
 use crate::dataplane::{Counters, NetworkId, PortId};
@@ -20,7 +21,12 @@ impl Daemon {
     }
 
     pub(super) fn network_inspect(&self, names: &[String]) -> Handled {
-        let one = |name: &String| Ok(show::inspect_network(&self.model, self.model.find_network(name)?));
+        let one = |name: &String| {
+            Ok(match self.model.find_listed(name)? {
+                Listed::Switched(network) => show::inspect_network(&self.model, network),
+                Listed::Unswitched(network) => show::inspect_unswitched(&self.model, network),
+            })
+        };
         now(names.iter().map(one).collect::<Result<Vec<_>, Refused>>()?)
     }
 
@@ -136,8 +142,9 @@ impl Daemon {
         now(rows)
     }
 
-    pub(super) fn show_topology(&self, dot: bool) -> Handled {
-        now(if dot { show::dot(&self.model) } else { show::topology(&self.model, Style::Unicode) })
+    pub(super) fn show_topology(&self, dot: bool, ascii: bool) -> Handled {
+        let style = if ascii { Style::Ascii } else { Style::Unicode };
+        now(if dot { show::dot(&self.model) } else { show::topology(&self.model, style) })
     }
 }
 
