@@ -5,11 +5,14 @@
 //! shows of such an endpoint is made when it is looked at. A container is on one of the two alone. One that
 //! left `none` can join networks; the host's namespace is never left.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Container, ContainerKind, ContainerSpec, DEFAULT_NETWORK, EndpointSpec, Model, Network};
 use crate::control::{Id, Kind, Refused};
 
 /// A network without a switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unswitched {
     /// The host's own network namespace.
     Host,
