@@ -160,9 +160,7 @@ pub fn list(global: &Global) -> anyhow::Result<u8> {
         return standard::json(&ports);
     }
     let ports = ports.iter().map(|row| format!("{} ({} on network {})", row.port, row.alias, row.network));
-    // Networks host and none are not the switch's.
-    let networks = networks.iter().filter(|row| !row.bridge.is_empty());
-    let networks = networks.map(|row| format!("net:{} ({})", row.name, row.bridge));
+    let networks = networks.iter().map(|row| format!("net:{} ({})", row.name, row.bridge));
     let all = ports.chain(networks).chain(["any (every port, every point)".to_owned()]);
     standard::print(&(1..).zip(all).map(|(number, name)| format!("{number}.{name}\n")).collect::<String>())
 }
