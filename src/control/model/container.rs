@@ -28,6 +28,12 @@ pub enum ContainerKind {
 }
 
 impl ContainerKind {
+    // serde asks by reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_unlisted(&self) -> bool {
+        !self.is_listed()
+    }
+
     /// Whether it is a container to people, not only the owner of a port.
     pub const fn is_listed(self) -> bool {
         matches!(self, Self::Run | Self::Plugged)
@@ -92,7 +98,8 @@ pub struct ContainerSpec {
 }
 
 /// A container that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Container {
     /// Never used again once the container is gone.
     pub id: Id,
@@ -108,7 +115,8 @@ pub struct Container {
     pub lab: Option<String>,
     /// Where it is in its life.
     pub state: State,
-    /// Whose namespaces.
+    /// Whose namespaces; of what is no container to people, not said in text.
+    #[serde(default, skip_serializing_if = "ContainerKind::is_unlisted")]
     pub kind: ContainerKind,
     /// Its first process as the daemon sees it, while it runs.
     pub pid: Option<u32>,

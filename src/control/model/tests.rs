@@ -419,7 +419,7 @@ fn a_thousand_containers_have_a_thousand_places() {
 }
 
 /// What must hold in every model.
-fn check_invariants(model: &Model) {
+pub(super) fn check_invariants(model: &Model) {
     let mut ports = BTreeSet::new();
     let mut aliases = BTreeSet::new();
     let mut leased: BTreeMap<Id, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -462,7 +462,7 @@ fn check_invariants(model: &Model) {
     }
 }
 
-fn step(model: &mut Model, action: u8, who: u8, place: u8, extra: u8) -> Result<(), Refused> {
+pub(super) fn step(model: &mut Model, action: u8, who: u8, place: u8, extra: u8) -> Result<(), Refused> {
     let name = |number: u8| format!("c{}", number % 6);
     let net = |number: u8| format!("n{}", number % 4);
     let subnets = ["10.0.0.0/30", "10.0.0.0/29", "10.0.0.8/29", "10.1.0.0/16"];
