@@ -7,19 +7,19 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, OFlag};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::control::Id;
 use crate::io::confine::{Reach, resolver_files};
+use crate::io::private::{self, NoLock};
 
 /// The longest path that fits a socket's address (`sun_path`), less its terminator.
 const MAX_SOCKET_PATH: usize = 107;
@@ -69,30 +69,20 @@ impl Runtime {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        make_private(directory)?;
+        private::directory(directory, "runtime", "--socket")?;
         let path = socket.with_extension("lock");
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&path);
-        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        let mut lock = match lock_file(file, socket) {
+        let lock = match wait_for_lock(&path, socket) {
             Ok(lock) => lock,
-            Err(Errno::EWOULDBLOCK) => bail!(
-                "another daemon (pid {}) serves {}: 'tapswitch status' asks it, --socket PATH starts a second one",
-                fs::read_to_string(&path).unwrap_or_default().trim(),
+            Err(NoLock::Held(pid)) => bail!(
+                "another daemon (pid {pid}) serves {}: 'tapswitch status' asks it, --socket PATH starts a second one",
                 socket.display()
             ),
-            Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            Err(NoLock::Failed(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
         };
-        lock.set_len(0)?;
-        writeln!(lock, "{}", std::process::id())?;
         let containers = socket.with_extension("d");
-        make_private(&containers)?;
+        private::directory(&containers, "runtime", "--socket")?;
         Ok(Self { socket: socket.to_owned(), containers, _lock: lock })
     }
 
@@ -139,6 +129,7 @@ impl Runtime {
         let itself = ["/proc/self/exe", "/proc/self"].map(PathBuf::from);
         Reach {
             owned: vec![self.containers.clone()],
+            replaced: Vec::new(),
             cleared: vec![parent.unwrap_or(Path::new(".")).to_owned()],
             read: itself.into_iter().chain(resolver_files(resolv_conf)).collect(),
         }
@@ -183,45 +174,16 @@ pub fn note_init(directory: &Path, pid: i32) -> std::io::Result<()> {
 
 /// Locks a file for as long as we live. A daemon that is just ending does not listen any more and
 /// lets go of the lock in a moment; so wait for that moment.
-fn lock_file(mut file: File, socket: &Path) -> Result<Flock<File>, Errno> {
+fn wait_for_lock(path: &Path, socket: &Path) -> Result<Flock<File>, NoLock> {
     let end = Instant::now() + ENDING;
     loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((ours, Errno::EWOULDBLOCK))
-                if Instant::now() < end && UnixStream::connect(socket).is_err() =>
-            {
-                file = ours
+        match private::lock(path) {
+            Err(NoLock::Held(_)) if Instant::now() < end && UnixStream::connect(socket).is_err() => {
+                std::thread::sleep(Duration::from_millis(5));
             }
-            Err((_, error)) => return Err(error),
+            other => return other,
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Makes a directory that only we can use, or makes sure that it is such.
-fn make_private(directory: &Path) -> anyhow::Result<()> {
-    let shown = directory.display();
-    if !directory.exists() {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.with_context(|| {
-            format!("cannot make the runtime directory {shown}: choose another with --socket")
-        })?;
-    }
-    let look = |of: fn(&Path) -> std::io::Result<fs::Metadata>| {
-        of(directory).with_context(|| format!("cannot look at {shown}"))
-    };
-    let (metadata, link) = (look(|path| fs::metadata(path))?, look(|path| fs::symlink_metadata(path))?);
-    // A directory (or a link to one) of somebody else, or a shared one without the sticky bit, could be
-    // swapped under us.
-    let shared = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
-    let is_foreign = |of: &fs::Metadata| of.uid() != geteuid().as_raw() && of.uid() != 0;
-    if is_foreign(&metadata) || is_foreign(&link) || shared {
-        bail!(
-            "the runtime directory {shown} can be changed by others: remove it, or choose another with --socket"
-        );
-    }
-    Ok(())
 }
 
 /// When a process started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)).
