@@ -74,6 +74,7 @@ fn a_save_that_is_killed_leaves_the_old_or_the_new(old: Option<&str>, new: &str)
 
 /// Starts a child that saves and kills it at its `stop`th stop: each system call has two, before and after
 /// it. False when it saved without so many.
+#[allow(clippy::zombie_processes)] // it is waited for by its number
 fn kill_at(stop: usize, path: &Path, text: &str) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let child = command.arg(text).env(CHILD, path).spawn().unwrap();

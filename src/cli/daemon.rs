@@ -11,6 +11,7 @@ use super::client::{self, Daemon};
 use super::daemon_flags::ConfigFlags;
 use super::{Global, output};
 use crate::control::requests::{Request, Status};
+use crate::daemon::runtime::default_state;
 use crate::daemon::{self, Options};
 use crate::io::descriptors;
 use crate::io::resolv_conf;
@@ -42,6 +43,11 @@ pub struct DaemonArgs {
     /// The uplink that is there from the start: sockets of this host's, or none
     #[arg(long, env = "TAPSWITCH_UPLINK", value_name = "KIND", default_value = "user", value_parser = ["user", "none"])]
     uplink: String,
+    /// Where networks, containers and the like outlive the daemon: a file in a directory of its own, or 'none';
+    /// /var/lib/tapswitch/state.json when none is given ($XDG_STATE_HOME or ~/.local/state for users;
+    /// beside the socket with --socket)
+    #[arg(long, value_name = "FILE|none")]
+    state: Option<PathBuf>,
     /// End with the last container or lab
     #[arg(long, hide = true)]
     transient: bool,
@@ -60,6 +66,7 @@ pub fn run(global: &Global, arguments: &DaemonArgs) -> anyhow::Result<u8> {
         pass.extend(arguments.no_offload.then(|| "--no-offload".into()));
         pass.extend(["--uplink".into(), OsString::from(&arguments.uplink)]);
         pass.extend(["--resolv-conf".into(), OsString::from(&arguments.resolv_conf)]);
+        pass.extend(arguments.state.iter().flat_map(|state| ["--state".into(), OsString::from(state)]));
         pass.extend((!arguments.confine).then(|| "--confine=false".into()));
         client::start(&global.socket(), &pass)?;
         let status: Status = Daemon::connect(&global.socket())?.call(Request::Status)?;
@@ -95,6 +102,13 @@ fn take_stdin() -> anyhow::Result<OwnedFd> {
 fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Result<()> {
     descriptors::raise_limit();
     let socket = global.socket();
+    let file = match &arguments.state {
+        Some(word) if word.as_os_str() == "none" => None,
+        Some(file) => Some(file.clone()),
+        None => Some(default_state(&socket)),
+    };
+    // One for a single command keeps nothing, unless there is something to come back to.
+    let transient = arguments.transient && !file.as_ref().is_some_and(|file| file.exists());
     let ready = move || match take(&waits) {
         Some(waits) => client::tell_ready(waits, "ready"),
         None => eprintln!(
@@ -110,7 +124,8 @@ fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Resul
         resolv_conf: arguments.resolv_conf.clone(),
         confine: arguments.confine,
         uplink: arguments.uplink == "user",
-        transient: arguments.transient,
+        transient,
+        state: file.filter(|_| !transient),
         ready: Some(Box::new(ready)),
     })
 }
@@ -130,6 +145,7 @@ pub fn status(global: &Global) -> anyhow::Result<u8> {
     println!("engine      {engine}, {frames}");
     println!("serves      networks {networks}, containers {containers}, ports {ports}, captures {captures}");
     println!("confinement {}", status.confinement);
+    println!("state       {}", status.state);
     let (limit, shortages) = (status.descriptor_limit, status.descriptor_shortages);
     println!("descriptors limit {limit}, too few {shortages} times");
     Ok(0)

@@ -16,9 +16,11 @@ pub mod preflight;
 pub mod proxy;
 pub mod publish;
 pub mod replay;
+mod reunion;
 pub mod route;
 pub mod run;
 pub mod show;
+mod supervisor;
 pub mod tables;
 pub mod uplink;
 

@@ -24,6 +24,8 @@ pub const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct Saved {
     version: u32,
+    /// The boot of the machine that processes and namespaces are of (`/proc/sys/kernel/random/boot_id`).
+    pub boot: String,
     /// Networks and uplinks.
     pub networks: Vec<Network>,
     /// Containers, and who has the ports of uplinks and of the host.
@@ -54,9 +56,17 @@ pub struct KeptShell {
     pub spec: ContainerSpec,
     /// Forget it when it ends.
     pub auto_remove: bool,
-    /// By what its process is known again.
+    /// How it is found again.
+    pub whence: Whence,
+}
+
+/// By what a container, or a namespace of somebody else's, is found again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Whence {
+    /// The container's init, or the process by which a namespace was named.
     pub process: Option<Process>,
-    /// Where somebody else's namespace is, to be plugged in again.
+    /// Where somebody else's namespace is.
     pub origin: Option<Origin>,
 }
 
@@ -102,7 +112,7 @@ pub enum BadState {
 
 impl Saved {
     /// What is to be kept of a model; `shell` tells what is beside it.
-    pub fn of(model: &Model, shell: impl Fn(Id) -> KeptShell) -> Self {
+    pub fn of(model: &Model, boot: &str, shell: impl Fn(Id) -> KeptShell) -> Self {
         let default: BTreeMap<_, _> = sysctl::all(&Settings::default()).into_iter().collect();
         let set =
             sysctl::all(&model.settings).into_iter().filter(|(key, value)| default.get(key) != Some(value));
@@ -110,6 +120,7 @@ impl Saved {
         let kept = |container: &Container| Kept { container: container.clone(), shell: shell(container.id) };
         Self {
             version: VERSION,
+            boot: boot.to_owned(),
             networks: networks.cloned().collect(),
             containers: containers.map(kept).collect(),
             rules: model.rules().to_vec(),

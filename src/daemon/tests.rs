@@ -38,11 +38,12 @@ impl Fixture {
             config: DaemonConfig::default(),
             uplink: false,
             transient: false,
+            state: None,
             confine: false,
             ready: None,
         };
         Self {
-            daemon: Daemon::new(options, runtime, switch, Vec::new(), String::new()).unwrap(),
+            daemon: Daemon::new(options, runtime, switch, Vec::new(), String::new(), None).unwrap(),
             thread,
             _directory: directory,
         }
@@ -70,7 +71,11 @@ impl Fixture {
         let pidfd = open_pidfd(nix::unistd::Pid::from_raw(init.id().cast_signed())).unwrap();
         let netlink =
             socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute);
-        self.ask(from, Request::ContainerStart { id, pid: init.id() }, vec![pidfd, netlink.unwrap()])
+        self.ask(
+            from,
+            Request::ContainerStart { id, pid: init.id(), started: 0 },
+            vec![pidfd, netlink.unwrap()],
+        )
     }
 
     fn state(&self, id: Id) -> Option<State> {
@@ -120,7 +125,7 @@ fn descriptors_of_the_wrong_kind_are_refused_and_nothing_stays() {
     let mut fixture = Fixture::new();
     let id = fixture.create("alice");
     let file = || OwnedFd::from(tempfile::tempfile().unwrap());
-    let start = Request::ContainerStart { id, pid: 1 };
+    let start = Request::ContainerStart { id, pid: 1, started: 0 };
     assert_eq!(fixture.ask(MAKER, start, vec![file(), file()]).err(), Some(Kind::BadRequest));
     assert_eq!(fixture.state(id), None);
     fixture.end();

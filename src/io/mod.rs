@@ -7,6 +7,7 @@ pub mod courtesy;
 pub mod descriptors;
 pub mod device;
 pub mod event_loop;
+pub mod foreign;
 pub mod helper;
 pub mod host;
 pub mod host_port;

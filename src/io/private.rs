@@ -48,11 +48,20 @@ pub enum NoLock {
     Failed(io::Error),
 }
 
-/// Takes the lock of a file for as long as what is returned lives, and writes our process's number into it.
+/// A lock that we have.
+#[derive(Debug)]
+pub struct Lock {
+    /// Locked as long as this is open.
+    pub file: Flock<File>,
+    /// The process that had it before us.
+    pub former: Option<u32>,
+}
+
+/// Takes the lock of a file and writes our process's number into it.
 ///
 /// # Errors
 /// See [`NoLock`].
-pub fn lock(path: &Path) -> Result<Flock<File>, NoLock> {
+pub fn lock(path: &Path) -> Result<Lock, NoLock> {
     let file = fs::OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -62,15 +71,20 @@ pub fn lock(path: &Path) -> Result<Flock<File>, NoLock> {
         .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(path)
         .map_err(NoLock::Failed)?;
+    let mut holder = String::new();
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            let noted = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-            noted.map(|()| lock).map_err(NoLock::Failed)
+        Ok(mut file) => {
+            let noted = file
+                .read_to_string(&mut holder)
+                .and_then(|_| file.rewind())
+                .and_then(|()| file.set_len(0))
+                .and_then(|()| writeln!(file, "{}", std::process::id()));
+            let former = holder.trim().parse().ok();
+            noted.map(|()| Lock { file, former }).map_err(NoLock::Failed)
         }
         Err((mut file, Errno::EWOULDBLOCK)) => {
-            let mut holder = String::new();
             // What he wrote is for people; without it they still learn that there is one.
-            let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
+            let _ = file.read_to_string(&mut holder);
             Err(NoLock::Held(holder.trim().to_owned()))
         }
         Err((_, errno)) => Err(NoLock::Failed(errno.into())),

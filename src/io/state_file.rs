@@ -55,7 +55,7 @@ impl StateFile {
             }
         })?;
         let directory = File::open(parent).with_context(|| format!("cannot open {}", parent.display()))?;
-        Ok(Self { path, directory, _lock: lock })
+        Ok(Self { path, directory, _lock: lock.file })
     }
 
     /// Where it is.

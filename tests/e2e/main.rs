@@ -33,6 +33,7 @@ mod policy;
 mod publish;
 mod published_host;
 mod resolvers;
+mod restart;
 mod routing;
 mod tables;
 mod thousand;

@@ -111,7 +111,8 @@ impl Model {
         if saved.publishes.iter().any(|it| it.host.len() != it.container.ports.len()) {
             return Err(bad(format!("container '{name}' publishes ranges of different lengths")));
         }
-        if !saved.is_alive() && !(saved.endpoints.is_empty() && saved.publishes.is_empty()) {
+        let holds_nothing = saved.endpoints.is_empty() && saved.publishes.is_empty();
+        if !saved.is_alive() && !holds_nothing {
             return Err(bad(format!("container '{name}' has ended and is on networks")));
         }
         if saved.state == State::Running && saved.pid.is_none() {
@@ -201,7 +202,7 @@ mod tests {
     use super::super::*;
     use crate::control::compile::plan;
     use crate::control::ports::PublishSpec;
-    use crate::control::state::{BadState, Kept, KeptShell, Origin, Process, Saved};
+    use crate::control::state::{BadState, Kept, KeptShell, Origin, Process, Saved, Whence};
     use crate::control::sysctl;
 
     fn config() -> DaemonConfig {
@@ -213,13 +214,15 @@ mod tests {
         KeptShell {
             spec: container("spec", &["net1"]),
             auto_remove: pid % 2 == 0,
-            process: Some(Process { pid: pid.into(), started: started.into() }),
-            origin: Some(Origin { netns: Some("/run/netns/x".into()), ..Origin::default() }),
+            whence: Whence {
+                process: Some(Process { pid: pid.into(), started: started.into() }),
+                origin: Some(Origin { netns: Some("/run/netns/x".into()), ..Origin::default() }),
+            },
         }
     }
 
     fn text(model: &Model) -> Vec<u8> {
-        Saved::of(model, shell).text().unwrap()
+        Saved::of(model, "boot", shell).text().unwrap()
     }
 
     fn read(text: &[u8]) -> Result<Model, BadState> {
@@ -300,7 +303,7 @@ mod tests {
     fn what_the_daemon_is_told_now_holds() {
         let told = |text: &str| DaemonConfig::parse("daemon.json", text).unwrap();
         let model = full();
-        let saved = Saved::of(&model, shell);
+        let saved = Saved::of(&model, "boot", shell);
         let restore =
             |config: &DaemonConfig, saved: &Saved| Model::restore(config, saved, id(250), 99, &[]).unwrap();
         // Nobody is on network bridge: it is made anew, and keeps its id.
@@ -310,7 +313,7 @@ mod tests {
         assert!(!restore(&bip, &saved).settings.forward_v4);
         let mut used = model.clone();
         used.create_container(&container("on-bridge", &["bridge"]), id(40), 20).unwrap();
-        let kept = restore(&bip, &Saved::of(&used, shell)).find_network("bridge").unwrap().clone();
+        let kept = restore(&bip, &Saved::of(&used, "boot", shell)).find_network("bridge").unwrap().clone();
         assert_eq!(&kept, used.find_network("bridge").unwrap(), "somebody has an address there");
     }
 

@@ -9,7 +9,7 @@ use super::publishes::ports_column;
 use super::table::Table;
 use super::time::{duration, rfc3339};
 use crate::control::Model;
-use crate::control::model::{Container, Endpoint, Network, State};
+use crate::control::model::{Container, ContainerKind, Endpoint, Network, State};
 
 /// Docker's narrowest column.
 const DOCKER: usize = 20;
@@ -169,7 +169,11 @@ pub fn network_table(rows: &[NetworkRow], no_trunc: bool) -> String {
 /// Rows of `ps`, the youngest first; ended containers too if `all`.
 pub fn container_rows(model: &Model, all: bool, now_ns: u64) -> Vec<ContainerRow> {
     let containers = model.containers().into_iter().rev();
-    let shown = containers.filter(|container| all || container.state == State::Running);
+    // A namespace of somebody else's that is lost waits for somebody to plug it in again.
+    let is_wanted = |it: &&Container| {
+        it.state == State::Running || (it.state, it.kind) == (State::Lost, ContainerKind::Plugged)
+    };
+    let shown = containers.filter(|container| all || is_wanted(container));
     shown.map(|container| container_row(model, container, now_ns)).collect()
 }
 

@@ -1,0 +1,82 @@
+//! What is declared, on its way into the state file.
+//!
+//! After each turn the control loop compares the model with what was saved of it last, and hands what differs
+//! to the thread that saves. Static fdb entries, ports that were set down, captures, flows and counters are not
+//! declared, and end with the daemon.
+
+use std::fmt;
+use std::io;
+
+use super::Daemon;
+use crate::control::Model;
+use crate::control::state::{KeptShell, Saved};
+use crate::io::host;
+use crate::io::state_file::{Saver, StateFile, Text};
+
+impl Text for Saved {
+    fn text(&self) -> io::Result<Vec<u8>> {
+        Ok(Self::text(self)?)
+    }
+}
+
+/// Saves what outlives the daemon.
+pub(super) struct Keeper {
+    saver: Saver<Saved>,
+    boot: String,
+    /// The model as it was saved last.
+    saved: Option<Model>,
+}
+
+impl Keeper {
+    /// Starts its thread.
+    pub(super) fn start(file: StateFile) -> io::Result<Self> {
+        Ok(Self { saver: Saver::start(file)?, boot: host::boot(), saved: None })
+    }
+}
+
+impl fmt::Display for Keeper {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.saver.path().display())?;
+        self.saver.failure().map_or(Ok(()), |why| write!(out, ", which cannot be written: {why}"))
+    }
+}
+
+impl Daemon {
+    /// Has the model saved, if it has changed.
+    pub(super) fn save_changes(&mut self) {
+        let Some(keeper) = &self.state else { return };
+        if keeper.saved.as_ref() == Some(&self.model) {
+            return;
+        }
+        let shell = |id| {
+            let shell = self.containers.get(&id);
+            shell.map_or_else(KeptShell::default, |shell| KeptShell {
+                spec: shell.spec.clone(),
+                auto_remove: shell.auto_remove,
+                whence: shell.whence.clone(),
+            })
+        };
+        keeper.saver.save(Saved::of(&self.model, &keeper.boot, shell));
+        if let Some(keeper) = &mut self.state {
+            keeper.saved = Some(self.model.clone());
+        }
+    }
+
+    /// The daemon ends, and so do its containers; or they wait for the next one, if there is a state for it.
+    pub(super) fn finish(&mut self) {
+        self.save_changes();
+        match self.state.take() {
+            Some(keeper) if !self.ends_all => {
+                self.runtime.keep();
+                drop(keeper); // saves what waits
+            }
+            Some(keeper) => {
+                self.end_all();
+                if let Err(error) = keeper.saver.forget() {
+                    eprintln!("tapswitch: cannot remove the state: {error}");
+                }
+            }
+            None => self.end_all(),
+        }
+    }
+}
