@@ -272,7 +272,8 @@ pub struct Status {
     pub socket: PathBuf,
     /// What confines the daemon, in words.
     pub confinement: String,
-    /// Where it keeps its state, and why it cannot, if so; `none` if it keeps none.
+    /// Where it keeps its state (`, being saved` until that is on the disk), and why it cannot, if so; `none` if
+    /// it keeps none.
     pub state: String,
     /// File descriptors that it may have at once.
     pub descriptor_limit: u64,

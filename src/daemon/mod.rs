@@ -142,7 +142,8 @@ pub(crate) struct Daemon {
 /// # Errors
 /// When the socket is another daemon's, cannot be made, or the kernel refuses what the loops need.
 pub fn serve(options: Options) -> anyhow::Result<()> {
-    let runtime = Runtime::lock(&options.socket)?;
+    let mut runtime = Runtime::lock(&options.socket)?;
+    runtime.keep(options.state.is_some());
     // Asked by a netlink socket, of which there are none once we are confined.
     let host = host::prefixes();
     let previous = options.state.as_deref().map(|path| Previous::read(path, &options.config, &host));

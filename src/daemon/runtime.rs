@@ -180,9 +180,9 @@ impl Runtime {
         fs::read_to_string(self.directory(id).join("exit")).ok()?.trim().parse().ok()
     }
 
-    /// Leaves the containers' directories at the end, for the next daemon.
-    pub fn keep(&mut self) {
-        self.is_kept = true;
+    /// Whether the containers' directories stay at the end, for the next daemon.
+    pub fn keep(&mut self, kept: bool) {
+        self.is_kept = kept;
     }
 
     /// Removes a container's directory.

@@ -10,7 +10,6 @@ use std::io;
 use super::Daemon;
 use crate::control::Model;
 use crate::control::state::{KeptShell, Saved};
-use crate::io::host;
 use crate::io::state_file::{Saver, StateFile, Text};
 
 impl Text for Saved {
@@ -29,14 +28,17 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts its thread.
-    pub(super) fn start(file: StateFile) -> io::Result<Self> {
-        Ok(Self { saver: Saver::start(file)?, boot: host::boot(), saved: None })
+    pub(super) fn start(file: StateFile, boot: String) -> io::Result<Self> {
+        Ok(Self { saver: Saver::start(file)?, boot, saved: None })
     }
 }
 
 impl fmt::Display for Keeper {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", self.saver.path().display())?;
+        if !self.saver.is_saved() {
+            out.write_str(", being saved")?;
+        }
         self.saver.failure().map_or(Ok(()), |why| write!(out, ", which cannot be written: {why}"))
     }
 }
@@ -66,11 +68,10 @@ impl Daemon {
     pub(super) fn finish(&mut self) {
         self.save_changes();
         match self.state.take() {
-            Some(keeper) if !self.ends_all => {
-                self.runtime.keep();
-                drop(keeper); // saves what waits
-            }
+            // Saves what waits.
+            Some(keeper) if !self.ends_all => drop(keeper),
             Some(keeper) => {
+                self.runtime.keep(false);
                 self.end_all();
                 if let Err(error) = keeper.saver.forget() {
                     eprintln!("tapswitch: cannot remove the state: {error}");

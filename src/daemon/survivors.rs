@@ -39,7 +39,9 @@ pub(super) struct Previous {
     shells: BTreeMap<Id, KeptShell>,
     /// Of those that ran.
     found: BTreeMap<Id, Found>,
-    /// Whether the machine has not been started anew since.
+    /// The machine's present boot.
+    boot: String,
+    /// Whether it was the same then.
     same_boot: bool,
 }
 
@@ -66,8 +68,8 @@ impl Previous {
         let file = StateFile::lock(path)?;
         let shown = file.path().display().to_string();
         let text = file.read().with_context(|| format!("cannot read the state in {shown}"))?;
-        let mut previous =
-            Self { file, model: None, shells: BTreeMap::new(), found: BTreeMap::new(), same_boot: true };
+        let (boot, shells, found) = (host::boot(), BTreeMap::new(), BTreeMap::new());
+        let mut previous = Self { file, model: None, shells, found, boot, same_boot: true };
         let Some(text) = text else { return Ok(previous) };
         let read = Saved::parse(&text).and_then(|saved| {
             let bridge = Id::new(random::bytes());
@@ -78,7 +80,7 @@ impl Previous {
                 "cannot use the state in {shown}: {error}; to begin without it: mv {shown} {shown}.bad"
             )
         })?;
-        previous.same_boot = saved.boot == host::boot();
+        previous.same_boot = saved.boot == previous.boot;
         previous.shells = saved.containers.into_iter().map(|kept| (kept.container.id, kept.shell)).collect();
         previous.model = Some(model);
         Ok(previous)
@@ -186,7 +188,7 @@ fn opened_here(opened: Result<Vec<OwnedFd>, impl std::fmt::Display>) -> Found {
 impl Daemon {
     /// Goes on where a former daemon ended.
     pub(super) fn take_over(&mut self, previous: Previous) -> anyhow::Result<()> {
-        let Previous { file, shells, mut found, .. } = previous;
+        let Previous { file, shells, mut found, boot, .. } = previous;
         let (_, all) = self.model.everything();
         let all: Vec<Container> = all.cloned().collect();
         for container in &all {
@@ -196,7 +198,7 @@ impl Daemon {
             self.containers.insert(container.id, shell);
             self.settle(container, found.get_mut(&container.id));
         }
-        self.state = Some(Keeper::start(file)?);
+        self.state = Some(Keeper::start(file, boot)?);
         self.tell_switch()?;
         let routes: Vec<_> = self.model.routes().cloned().collect();
         for route in &routes {

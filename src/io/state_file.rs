@@ -3,7 +3,8 @@
 //! Theory of operation. A save writes a new file beside the old one, makes it durable, and takes the
 //! old one's name: whoever is killed in between leaves the old state or the new one. What the daemon
 //! wants saved goes into a slot that the thread empties: while a save is on its way to the disk, and
-//! for [`PAUSE`] after it, newer states replace each other there, so that a burst of changes is one
+//! for ten times as long after it, newer states replace each other there. So a single change is on the disk
+//! at once, a burst of changes is a few saves, saving takes a tenth of a CPU at most however much there is to
 //! save, and the control loop never waits for a disk. The last one is written when the daemon ends.
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,8 +23,10 @@ use nix::fcntl::{Flock, OFlag};
 
 use crate::io::private::{self, NoLock};
 
-/// Between the end of a save and the next one, at least.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How much longer than a save took the next one waits ...
+const PAUSES: u32 = 10;
+/// ... at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A daemon's state file, which no other daemon has.
 #[derive(Debug)]
@@ -139,6 +143,8 @@ struct Shared<T> {
     slot: Mutex<Option<T>>,
     /// Why the last save failed, if it did.
     failure: Mutex<Option<String>>,
+    /// Nothing waits to be saved, nor is being saved.
+    is_saved: AtomicBool,
 }
 
 impl<T: Text> Saver<T> {
@@ -147,7 +153,7 @@ impl<T: Text> Saver<T> {
     /// # Errors
     /// EAGAIN when there may be no more threads.
     pub fn start(file: StateFile) -> io::Result<Self> {
-        let shared = Arc::new(Shared { file, slot: Mutex::new(None), failure: Mutex::new(None) });
+        let shared = Arc::new(Shared::new(file));
         let (bell, rung) = bounded(1);
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("state".into()).spawn(move || run(&theirs, &rung))?;
@@ -156,11 +162,19 @@ impl<T: Text> Saver<T> {
 
     /// Has a state saved, instead of any that waits. Never blocks on the disk.
     pub fn save(&self, state: T) {
-        *lock(&self.shared.slot) = Some(state);
+        let mut slot = lock(&self.shared.slot);
+        self.shared.is_saved.store(false, Ordering::Release);
+        *slot = Some(state);
+        drop(slot);
         if let Some(bell) = &self.bell {
             // It is rung already, perhaps.
             let _ = bell.try_send(());
         }
+    }
+
+    /// Whether all that was to be saved is on the disk, or could not be put there.
+    pub fn is_saved(&self) -> bool {
+        self.shared.is_saved.load(Ordering::Acquire)
     }
 
     /// Where it is saved.
@@ -201,11 +215,17 @@ impl<T> Drop for Saver<T> {
 }
 
 impl<T: Text> Shared<T> {
+    fn new(file: StateFile) -> Self {
+        Self { file, slot: Mutex::new(None), failure: Mutex::new(None), is_saved: AtomicBool::new(true) }
+    }
+
     /// Saves what waits; whether there was anything.
     fn save(&self) -> bool {
         let Some(state) = lock(&self.slot).take() else { return false };
         let saved = state.text().and_then(|text| self.file.write(&text));
         *lock(&self.failure) = saved.err().map(|error| error.to_string());
+        let slot = lock(&self.slot);
+        self.is_saved.store(slot.is_none(), Ordering::Release);
         true
     }
 }
@@ -216,16 +236,17 @@ fn run<T: Text>(shared: &Shared<T>, rung: &Receiver<()>) {
         if lock(&shared.slot).is_none() {
             goes_on = rung.recv().is_ok();
         }
+        let start = Instant::now();
         if shared.save() {
-            goes_on &= pause(rung);
+            goes_on &= pause(rung, (start.elapsed() * PAUSES).min(LONGEST_PAUSE));
         }
     }
     shared.save();
 }
 
 /// Waits; false when the daemon ends.
-fn pause(rung: &Receiver<()>) -> bool {
-    let end = Instant::now() + PAUSE;
+fn pause(rung: &Receiver<()>, time: Duration) -> bool {
+    let end = Instant::now() + time;
     loop {
         match rung.recv_deadline(end) {
             Ok(()) => {}
@@ -242,7 +263,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
@@ -272,7 +293,11 @@ mod tests {
             std::thread::yield_now();
         }
         (1..1000).for_each(|number| saver.save(slow(number)));
+        assert!(!saver.is_saved());
         drop(let_go);
+        while !saver.is_saved() {
+            std::thread::yield_now();
+        }
         drop(saver);
         assert_eq!(asked.load(Ordering::SeqCst), 2);
         assert_eq!(StateFile::lock(&path).unwrap().read().unwrap().unwrap(), b"999");
@@ -286,7 +311,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.json");
         let file = StateFile::lock(&path).unwrap();
-        let shared = Shared { file, slot: Mutex::new(None), failure: Mutex::new(None) };
+        let shared = Shared::new(file);
         let (_, nothing) = bounded::<()>(0);
         let save = || {
             *lock(&shared.slot) = Some(Slow("x".into(), nothing.clone(), Arc::default()));
