@@ -1,8 +1,9 @@
 //! What outlives the daemon: it is killed, or stopped, and started again.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,6 +24,7 @@ scenarios! {
     policies_and_uplinks_come_back
     a_state_that_cannot_be_used_is_kept
     a_lab_goes_on
+    the_host_is_on_a_network_again
 }
 
 fn pid_of(lab: &Lab, container: &str) -> Pid {
@@ -81,7 +83,7 @@ fn a_killed_daemon_is_replaced_by_its_like(lab: &Lab) {
     let (before, inside) = (identities(lab), interface(lab, "alice"));
     for round in 0..2 {
         end(lab, Signal::SIGKILL);
-        assert!(is_alive(pid_of_init(lab, &before, "alice")), "round {round}");
+        assert!(is_alive(init_of(&before, "alice")), "round {round}");
         next(lab, "");
         assert_eq!(identities(lab), before, "round {round}");
         assert_eq!(interface(lab, "alice"), inside, "what was done inside stays");
@@ -113,12 +115,15 @@ fn a_killed_daemon_is_replaced_by_its_like(lab: &Lab) {
 }
 
 /// A container's init by a listing from when there was a daemon.
-fn pid_of_init(_: &Lab, identities: &[Value], name: &str) -> Pid {
+fn init_of(identities: &[Value], name: &str) -> Pid {
     let row = identities.iter().find(|row| row[1] == name && row[2].is_u64()).unwrap();
     Pid::from_raw(i32::try_from(row[2].as_i64().unwrap()).unwrap())
 }
 
 fn what_is_published_is_published_again(lab: &Lab) {
+    if !lab.is_on_host() {
+        return skip("the host's ports are another namespace's");
+    }
     lab.daemon("--uplink user");
     lab.idle("web", "bridge");
     let _server = lab.serves("web", WHO, &["0.0.0.0", "80"]);
@@ -126,7 +131,6 @@ fn what_is_published_is_published_again(lab: &Lab) {
     let ports = lab.row("ps", "name", "web")["ports"].clone();
     let port: u16 = ports.as_str().unwrap().split([':', '-']).nth(1).unwrap().parse().unwrap();
     let answers = || {
-        use std::io::Read;
         let mut said = String::new();
         let stream = std::net::TcpStream::connect(("127.0.0.1", port));
         stream.and_then(|mut stream| stream.read_to_string(&mut said)).is_ok_and(|len| len > 0)
@@ -234,7 +238,6 @@ fn a_foreground_container_waits_for_the_next_daemon(lab: &Lab) {
     lab.idle("peer", "bridge");
     let address = lab.address("peer");
     until("the network to be back", || lab.pings("cat", &address));
-    use std::io::Write;
     process.0.stdin.take().unwrap().write_all(b"hello\n").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "hello");
     assert_eq!(process.code(), Some(7));
@@ -264,35 +267,49 @@ fn plugged_processes_are_plugged_in_again(lab: &Lab) {
     until("its end", || lab.json("ps -a").iter().all(|row| row["name"] != "stays"));
 }
 
+/// Network namespaces with names, which go with it.
+struct Named([String; 3]);
+
+impl Named {
+    fn new() -> Self {
+        let own = std::process::id();
+        let names = Self(["a", "b", "c"].map(|name| format!("tapswitch-{own}-{name}")));
+        names.0.iter().for_each(|name| assert!(ip_netns("add", name)));
+        names
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|name| drop(ip_netns("del", name)));
+    }
+}
+
+fn ip_netns(verb: &str, name: &str) -> bool {
+    Command::new("ip").args(["netns", verb, name]).stderr(Stdio::null()).status().unwrap().success()
+}
+
 fn plugged_paths_are_plugged_in_again(lab: &Lab) {
-    if !lab.is_root() {
+    if !(lab.is_root() && lab.is_on_host()) {
         return skip("it takes root to name a namespace");
     }
-    let name = format!("tapswitch-{}", std::process::id());
-    let netns = |words: &[&str]| {
-        let done = lab.command(&[&["ip", "netns"], words].concat()).status().unwrap();
-        assert!(done.success(), "{words:?}");
-    };
-    let names = [format!("{name}-a"), format!("{name}-b"), format!("{name}-c")];
-    names.iter().for_each(|name| netns(&["add", name]));
+    let named = Named::new();
+    let names = &named.0;
     lab.daemon("");
-    for (plugged, name) in ["stays", "changes", "goes"].iter().zip(&names) {
+    for (plugged, name) in ["stays", "changes", "goes"].iter().zip(names) {
         lab.ok(&format!("plug {plugged} --network bridge --netns /run/netns/{name}"));
     }
     lab.idle("alice", "bridge");
     let [address, other] = ["stays", "changes"].map(|name| lab.address(name));
     end(lab, Signal::SIGKILL);
     // Another namespace takes the name, while the old one still has its inode number.
-    let _holder =
+    let holder =
         lab.start(lab.command(&["nsenter", &format!("--net=/run/netns/{}", names[1]), "sleep", "1000"]));
     until("somebody to hold the old namespace", || {
-        let held = fs::metadata(format!("/proc/{}/ns/net", _holder.pid()));
-        use std::os::unix::fs::MetadataExt;
+        let held = fs::metadata(format!("/proc/{}/ns/net", holder.pid()));
         held.is_ok_and(|it| it.ino() == fs::metadata(format!("/run/netns/{}", names[1])).unwrap().ino())
     });
-    netns(&["del", &names[1]]);
-    netns(&["add", &names[1]]);
-    netns(&["del", &names[2]]);
+    assert!(ip_netns("del", &names[1]) && ip_netns("add", &names[1]) && ip_netns("del", &names[2]));
     next(lab, "");
     assert!(lab.pings("alice", &address));
     let lost = lab.row("ps", "name", "changes");
@@ -304,8 +321,6 @@ fn plugged_paths_are_plugged_in_again(lab: &Lab) {
     lab.ok(&command);
     assert_eq!(lab.address("changes"), other);
     assert!(lab.pings("alice", &other));
-    netns(&["del", &names[0]]);
-    netns(&["del", &names[1]]);
 }
 
 fn policies_and_uplinks_come_back(lab: &Lab) {
@@ -338,6 +353,10 @@ fn policies_and_uplinks_come_back(lab: &Lab) {
     next(lab, "--uplink user");
     assert_eq!(seen(), before);
     assert!(lab.pings("alice", "10.2.0.2"));
+    if lab.is_root() && !lab.is_on_host() {
+        // In a namespace that ends with each command nothing can be found again.
+        return;
+    }
     // A TAP in somebody's namespace is made again as well.
     let outside = crate::world::Outside::behind(lab, "");
     end(lab, Signal::SIGKILL);
@@ -372,6 +391,24 @@ fn a_state_that_cannot_be_used_is_kept(lab: &Lab) {
     let said = lab.refused(&format!("--socket {} daemon --state {}", second.display(), file.display()));
     assert!(said.contains("keeps its state in"), "{said}");
     assert_eq!(lab.json("ps").len(), 1);
+}
+
+fn the_host_is_on_a_network_again(lab: &Lab) {
+    if !(lab.is_root() && lab.is_on_host()) {
+        return skip("it takes root on the host");
+    }
+    lab.daemon("");
+    let bridge = format!("ts{}", std::process::id());
+    lab.ok(&format!("network create --subnet 10.233.7.0/24 -o host_port=true -o bridge_name={bridge} lan"));
+    lab.idle("alice", "lan");
+    let pings = || Command::new("ping").args(["-c1", "-W1", "10.233.7.2"]).stdout(Stdio::null()).status();
+    assert!(pings().unwrap().success());
+    let before = lab.row("show ports", "network", "lan");
+    end(lab, Signal::SIGKILL);
+    assert!(!fs::exists(format!("/sys/class/net/{bridge}")).unwrap());
+    next(lab, "");
+    assert!(pings().unwrap().success());
+    assert_eq!(lab.row("show ports", "network", "lan")["mac"], before["mac"]);
 }
 
 fn a_lab_goes_on(lab: &Lab) {
