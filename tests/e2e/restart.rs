@@ -281,7 +281,9 @@ impl Named {
 
 impl Drop for Named {
     fn drop(&mut self) {
-        self.0.iter().for_each(|name| drop(ip_netns("del", name)));
+        for name in &self.0 {
+            ip_netns("del", name);
+        }
     }
 }
 
