@@ -78,6 +78,7 @@ fn policy(networks: u32, publishes: u16) -> Policy {
             host_ports: (8000 + port, 8000 + port),
             container_ports: (80, 80),
             from: Vec::new(),
+            beside: Vec::new(),
         }
     };
     Policy {

@@ -143,6 +143,7 @@ fn policy(published: bool) -> Policy {
         host_ports: (8000, 8000),
         container_ports: (80, 80),
         from: Vec::new(),
+        beside: Vec::new(),
     };
     Policy {
         iptables: true,

@@ -304,6 +304,7 @@ fn policy(user_rules: u32) -> Policy {
             host_ports: PUBLISHED,
             container_ports: (80, 80 + PUBLISHED.1 - PUBLISHED.0),
             from: Vec::new(),
+            beside: Vec::new(),
         }],
         links: Vec::new(),
         proxies: Vec::new(),

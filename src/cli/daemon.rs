@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -13,8 +14,7 @@ use super::{Global, output};
 use crate::control::requests::{Request, Status};
 use crate::daemon::runtime::default_state;
 use crate::daemon::{self, Options};
-use crate::io::descriptors;
-use crate::io::resolv_conf;
+use crate::io::{descriptors, patience, resolv_conf};
 
 /// Run the switch itself.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,10 @@ pub struct DaemonArgs {
     /// Plain frames instead of super-frames of 64 KiB (through tun-tap)
     #[arg(long)]
     no_offload: bool,
+    /// Microseconds that the switch looks on before it sleeps, while frames come that fast; 0 for never
+    #[arg(long, value_name = "N", default_value_t = patience::WINDOW.as_micros() as u64,
+          value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+    busy_poll_us: u64,
     #[command(flatten)]
     config: ConfigFlags,
     /// The host's name servers: a file like resolv.conf(5), followed as it changes
@@ -64,6 +68,7 @@ pub fn run(global: &Global, arguments: &DaemonArgs) -> anyhow::Result<u8> {
     if arguments.detach {
         let mut pass = arguments.config.words();
         pass.extend(arguments.no_offload.then(|| "--no-offload".into()));
+        pass.push(format!("--busy-poll-us={}", arguments.busy_poll_us).into());
         pass.extend(["--uplink".into(), OsString::from(&arguments.uplink)]);
         pass.extend(["--resolv-conf".into(), OsString::from(&arguments.resolv_conf)]);
         pass.extend(arguments.state.iter().flat_map(|state| ["--state".into(), OsString::from(state)]));
@@ -123,6 +128,7 @@ fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Resul
         config: arguments.config.config()?,
         resolv_conf: arguments.resolv_conf.clone(),
         confine: arguments.confine,
+        busy_poll: Duration::from_micros(arguments.busy_poll_us),
         uplink: arguments.uplink == "user",
         transient,
         state: file.filter(|_| !transient),

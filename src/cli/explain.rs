@@ -7,6 +7,10 @@ use super::{Global, capture, output};
 use crate::control::plausible::{Errand, parse_destination};
 use crate::control::requests::{Question, Request, ViewRequest};
 use crate::control::show::Explanation;
+use crate::dataplane::dns;
+
+/// What is asked for where nothing else is said; it is nobody's (RFC 6761 §6.5).
+const SOME_NAME: &str = "example.com";
 
 /// Tell what would become of a frame, stage by stage, and why; nothing changes by it
 #[derive(Debug, clap::Args)]
@@ -15,6 +19,7 @@ EXAMPLES
   tapswitch explain alice carol                  would a ping get there?
   tapswitch explain alice carol:80               a TCP connection to port 80?
   tapswitch explain alice 198.51.100.1:53/udp    a question to a name server outside?
+  tapswitch explain alice 172.19.0.1 --name web  what would the gateway answer, or whom ask?
   tapswitch explain wan 203.0.113.2:8000         who comes from outside, to a published port?
   tapswitch explain --at alice --pcap web.pcap:3    the third frame of a capture, as if alice sent it
   tapswitch explain --last-drop alice            the last frame that was dropped at alice
@@ -28,6 +33,9 @@ pub struct ExplainArgs {
     /// To whom: the same; a ping without PORT, TCP without PROTO
     #[arg(value_name = "DST[:PORT[/PROTO]]", value_parser = parse_destination)]
     destination: Option<(String, Errand)>,
+    /// The name that a name server is asked for, by UDP; example.com where DST is ADDRESS:53/udp
+    #[arg(long, requires = "destination")]
+    name: Option<String>,
     /// The port that the frame comes in by
     #[arg(long, value_name = "PORT", conflicts_with_all = ["source", "last_drop"], requires = "bytes")]
     at: Option<String>,
@@ -43,6 +51,16 @@ pub struct ExplainArgs {
 }
 
 impl ExplainArgs {
+    /// What is sent: to a name server always a question, for anything else would be none.
+    fn errand(&self, errand: &Errand) -> anyhow::Result<Errand> {
+        Ok(match (&self.name, errand) {
+            (Some(name), Errand::Ping | Errand::Udp(dns::PORT)) => Errand::Name(name.clone()),
+            (Some(_), _) => bail!("--name asks by UDP: give DST or DST:53/udp"),
+            (None, Errand::Udp(dns::PORT)) => Errand::Name(SOME_NAME.to_owned()),
+            (None, errand) => errand.clone(),
+        })
+    }
+
     fn question(&self) -> anyhow::Result<Question> {
         if let Some(port) = &self.last_drop {
             return Ok(Question::LastDrop { port: Some(port.clone()).filter(|port| !port.is_empty()) });
@@ -59,7 +77,7 @@ impl ExplainArgs {
             (Some(source), Some((destination, errand))) => Ok(Question::Talk {
                 source: source.clone(),
                 destination: destination.clone(),
-                errand: *errand,
+                errand: self.errand(errand)?,
             }),
             _ => bail!("give SRC and DST, --at, or --last-drop"),
         }

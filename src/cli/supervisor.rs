@@ -16,13 +16,14 @@ use nix::sys::signal::Signal;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::Global;
-use super::client::Daemon;
+use super::client::{Daemon, is_refused};
 use super::reunion::Reunion;
 use super::run::{Face, Plan, container_spec};
 use crate::container::{Running, Wake, spawn};
-use crate::control::Id;
 use crate::control::requests::{Created, Notice, Request};
+use crate::control::{Id, Kind};
 use crate::daemon::runtime::{note_exit, note_init};
+use crate::io::control_socket::MAX_DESCRIPTORS;
 use crate::io::host;
 use crate::io::sys::process::Exit;
 use crate::io::sys::tun::attached;
@@ -164,8 +165,12 @@ impl Supervisor {
             if let Some(mut daemon) = reunion.try_connect() {
                 match self.rejoin(&mut daemon) {
                     Ok(()) => return Ok(Next::Found(daemon)),
-                    Err(error) if error.is::<super::client::Gone>() => {}
-                    Err(error) => return Ok(Next::Nobody(format!("{error:#}"))),
+                    Err(error) if is_refused(&error, Kind::BadState) => {
+                        return Ok(Next::Nobody(error.to_string()));
+                    }
+                    // It has gone again, has too few descriptors, or is of another version: the next attempt, or the
+                    // next daemon, can do better.
+                    Err(_) => {}
                 }
             } else if !self.created.directory.exists() {
                 return Ok(Next::Nobody("everything was taken down".to_owned()));
@@ -179,10 +184,11 @@ impl Supervisor {
 
     fn rejoin(&mut self, daemon: &mut Daemon) -> anyhow::Result<()> {
         self.held.taps.retain(|(_, tap)| attached(tap.as_fd()).is_ok());
-        let networks = self.held.taps.iter().map(|(network, _)| *network).collect();
         let pidfd = self.running.pidfd().context("it has ended")?;
         let mut handed: Vec<BorrowedFd<'_>> = vec![pidfd, self.held.netlink.as_fd()];
-        handed.extend(self.held.taps.iter().map(|(_, tap)| tap.as_fd()));
+        let taps = self.held.taps.iter().take(MAX_DESCRIPTORS - handed.len());
+        let networks = taps.clone().map(|(network, _)| *network).collect();
+        handed.extend(taps.map(|(_, tap)| tap.as_fd()));
         daemon.call_with(Request::ContainerAdopt { id: self.created.id, networks }, &handed)
     }
 

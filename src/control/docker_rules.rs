@@ -93,6 +93,8 @@ pub struct PolicyPublish {
     pub container_ports: (u16, u16),
     /// Who may call, all of the address's version; empty: everybody.
     pub from: Vec<Prefix>,
+    /// The other networks that the container is on, of the address's version: it answers who is there past us.
+    pub beside: Vec<Prefix>,
 }
 
 /// A way into a network for connections that programs of the host make by a proxy.

@@ -12,6 +12,7 @@ use super::compile::network_number;
 use super::ipam::Subnet;
 use super::model::{Container, Endpoint, Model, Network};
 use super::{Kind, Refused};
+use crate::dataplane::dns::{self, message};
 use crate::dataplane::{NetworkId, PortId};
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::ip::{Addr, Version};
@@ -26,7 +27,7 @@ const OUTSIDE: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x01]);
 const WINDOW: u16 = 64_240;
 
 /// What is sent: to a port by a protocol, or a ping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Errand {
     /// An ICMP echo request.
@@ -35,6 +36,8 @@ pub enum Errand {
     Tcp(u16),
     /// A UDP datagram.
     Udp(u16),
+    /// A question for a name, by UDP.
+    Name(String),
 }
 
 /// A destination as it is typed: `NAME`, `ADDRESS`, `[ADDRESS]`, with `:PORT` or `:PORT/PROTOCOL`.
@@ -100,14 +103,18 @@ impl Plausible {
             ndp::neighbour_solicitation(&mut frame, &envelope, destination);
             return frame;
         }
-        match self.errand {
+        match &self.errand {
             Errand::Ping => {
                 let kind = if source.version() == Version::V4 { 8 } else { 128 };
                 let [high, low] = PORT.to_be_bytes();
                 emit::icmp(&mut frame, &envelope, 0, [kind, 0], [high, low, 0, 1], &[&[0; 56]]);
             }
-            Errand::Udp(port) => emit::udp(&mut frame, &envelope, (PORT, port), &[]),
-            Errand::Tcp(port) => emit::tcp(&mut frame, &envelope, syn(port)),
+            Errand::Udp(port) => emit::udp(&mut frame, &envelope, (PORT, *port), &[]),
+            Errand::Tcp(port) => emit::tcp(&mut frame, &envelope, syn(*port)),
+            Errand::Name(name) => {
+                let question = message::question(PORT, name).unwrap_or_default();
+                emit::udp(&mut frame, &envelope, (PORT, dns::PORT), &question);
+            }
         }
         frame
     }
@@ -138,13 +145,19 @@ struct Source<'a> {
 /// `destination` (the same).
 ///
 /// # Errors
-/// Names that are nobody's, and ends that have no address of the other's IP version.
+/// Names that are nobody's or cannot be names, and ends that have no address of the other's IP version.
 pub fn plausible(
     model: &Model,
     source: &str,
     destination: &str,
     errand: Errand,
 ) -> Result<Plausible, Refused> {
+    if let Errand::Name(name) = &errand
+        && message::question(PORT, name).is_none()
+    {
+        let text = format!("'{name}' is no name: labels of 1 to 63 bytes with dots between, 253 in all");
+        return Err(Refused::new(Kind::BadRequest, text));
+    }
     let ends = destinations(model, destination)?;
     let (source, to) = choose(model, source, destination, &ends)?;
     let (destination_mac, asks) = next_hop(model, &source, to);
@@ -382,8 +395,9 @@ mod tests {
             ("wan", "alice", "wan", "203.0.113.1", "10.1.0.2", wan),
             ("198.51.100.7", "10.1.0.2", "wan", "198.51.100.7", "10.1.0.2", wan),
         ] {
-            for errand in [Errand::Ping, Errand::Tcp(80), Errand::Udp(53)] {
-                let made = plausible(&model, from, to, errand).unwrap();
+            let name = || Errand::Name("web.example".to_owned());
+            for errand in [Errand::Ping, Errand::Tcp(80), Errand::Udp(53), name()] {
+                let made = plausible(&model, from, to, errand.clone()).unwrap();
                 assert_eq!((made.port, made.asks), (port(at), false), "{from} {to}");
                 let router = MacAddr([6; 6]);
                 let frame = made.frame(Some(router));
@@ -397,7 +411,8 @@ mod tests {
                 match (errand, packet.payload) {
                     (Errand::Ping, Transport::Query { is_request: true, .. }) => {}
                     (Errand::Tcp(80), Transport::Tcp(tcp)) if tcp.destination == 80 => {}
-                    (Errand::Udp(53), Transport::Udp(udp)) if udp.destination == 53 && udp.checksum => {}
+                    (Errand::Udp(53) | Errand::Name(_), Transport::Udp(udp))
+                        if udp.destination == 53 && udp.checksum => {}
                     other => panic!("{other:?}"),
                 }
                 let parsed = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();

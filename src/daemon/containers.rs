@@ -177,10 +177,13 @@ impl Daemon {
         now(())
     }
 
-    /// Nobody but its supervisor knows; one whose container was removed meanwhile has nothing to add.
+    /// Nobody but its supervisor knows; one whose container was removed meanwhile has nothing to add, and one
+    /// that comes after a container's end was noticed adds the exit code.
     pub(super) fn container_exited(&mut self, connection: usize, id: Id, code: i32) -> Handled {
         if self.is_supervisor(connection, id) {
             self.end(id, Some(code));
+        } else {
+            self.model.explain_end(id, code);
         }
         now(())
     }

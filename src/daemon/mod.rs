@@ -38,6 +38,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::Sender;
@@ -74,6 +75,8 @@ pub struct Options {
     pub resolv_conf: PathBuf,
     /// Whether the uplink of the host's sockets is there from the start.
     pub uplink: bool,
+    /// How long the switch looks on before it sleeps; see [`patience`](crate::io::patience).
+    pub busy_poll: Duration,
     /// End when the last container has ended and no lab is left.
     pub transient: bool,
     /// Where what is declared outlives the daemon; none: nothing does.
@@ -154,8 +157,9 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     let (report, reports) = crossbeam_channel::unbounded();
     let mut reporter = Reporter { report: Some(report), waker };
     let notify = Box::new(move |event| reporter.tell(event));
-    let (inner, switch) =
+    let (mut inner, switch) =
         EventLoop::new(Switch::new(random::seed()), notify).context("cannot start the switch loop")?;
+    inner.set_patience(options.busy_poll);
     if let Some(previous) = &mut previous {
         // Enters namespaces, which takes one thread and is not for the confined.
         previous.find_again(&runtime, options.offload);

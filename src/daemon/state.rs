@@ -68,8 +68,16 @@ impl Daemon {
     pub(super) fn finish(&mut self) {
         self.save_changes();
         match self.state.take() {
-            // Saves what waits.
-            Some(keeper) if !self.ends_all => drop(keeper),
+            Some(keeper) if !self.ends_all => {
+                drop(keeper); // saves what waits
+                let left = self.model.containers().iter().filter(|it| it.is_alive()).count();
+                if left > 0 {
+                    eprintln!(
+                        "tapswitch: {left} containers go on and wait for the next daemon; \
+                         'tapswitch down --all' ends them"
+                    );
+                }
+            }
             Some(keeper) => {
                 self.runtime.keep(false);
                 self.end_all();

@@ -2,6 +2,7 @@
 
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use tempfile::TempDir;
@@ -37,6 +38,7 @@ impl Fixture {
             offload: true,
             config: DaemonConfig::default(),
             uplink: false,
+            busy_poll: Duration::ZERO,
             transient: false,
             state: None,
             confine: false,

@@ -31,6 +31,13 @@ impl Traffic {
         self.segments -= u64::from(segments);
     }
 
+    /// Counts frames that were counted elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.segments += other.segments;
+    }
+
     /// Takes back frames that were counted and then not delivered.
     pub fn subtract(&mut self, lost: &Self) {
         self.frames -= lost.frames;

@@ -103,6 +103,7 @@ drop_reasons! {
     HostUnsupported "host_unsupported" "A user uplink carries TCP, UDP and ICMP echo; this is something else, or malformed."
     HostNoDescriptor "host_no_descriptor" "The daemon has no descriptor left for a socket: raise 'ulimit -n'."
     HostNoPing "host_no_ping" "Pings through the user uplink are forbidden by net.ipv4.ping_group_range: sysctl -w net.ipv4.ping_group_range='0 2147483647'."
+    HostUntold "host_untold" "An error about a datagram or ping that came by a user uplink: only the host's kernel could tell who sent it."
     HostLimit "host_limit" "The user uplink has as many sockets for this container as it may have, or as many that wait."
 }
 

@@ -11,7 +11,8 @@ use super::answers::{Back, Own};
 use super::bridge;
 use super::conntrack::{FlowRow, NewFlow};
 use super::decision::{Action, Decision, Forward, Passage, Plan, Tell, Tracking};
-use super::dns::foresee::Saying;
+use super::dns::Naming;
+use super::dns::foresee::{Foresight, Saying};
 use super::dns::serve::Service;
 use super::filter::{FilterVerdict, Trace};
 use super::forward;
@@ -66,6 +67,8 @@ pub struct Preview {
     pub path: Option<Trace>,
     /// Where it would be routed: the network and the next hop, if the flow does not remember it.
     pub way: Option<(NetworkId, Option<Addr>)>,
+    /// If it is a question about a name: what the gateway would make of it.
+    pub naming: Option<Naming>,
 }
 
 /// What is made on the way to a preview.
@@ -84,8 +87,8 @@ impl Switch {
     pub fn preview(&self, now: Instant, from: PortId, frame: &Frame, probe: &mut impl Probe) -> Preview {
         let decision = self.decide(now, from, frame, probe);
         let Decision { verdict, lesson, ref packet, ref plan, .. } = decision;
-        let preview =
-            Preview { verdict, sent: Vec::new(), waiting: Vec::new(), flow: None, path: None, way: None };
+        let (sent, waiting) = (Vec::new(), Vec::new());
+        let preview = Preview { verdict, sent, waiting, flow: None, path: None, way: None, naming: None };
         let learned = lesson.filter(|(_, lesson)| lesson.is_heeded()).map(|(source, _)| source);
         let mut maker = Maker { switch: self, now, from, frame, learned, preview };
         match verdict {
@@ -249,12 +252,13 @@ impl Maker<'_> {
             Tracking::New(flow, ..) => Some(flow),
             _ => None,
         };
-        for Saying { port, to, mut frame } in
-            self.switch.foresee_names(self.now, self.from, self.frame, packet, service)
-        {
+        let foreseen = self.switch.foresee_names(self.now, self.from, self.frame, packet, service);
+        let Foresight { naming, sayings } = foreseen;
+        self.preview.naming = naming;
+        for Saying { port, to, mut frame } in sayings {
             match to {
                 None => self.own_by(port, &mut frame, entered),
-                Some(departure) => {
+                Some((_, departure)) => {
                     if let Some(own) = self.switch.own_to(self.now, port, departure, &mut frame) {
                         self.leave(port, &own, &frame);
                     }

@@ -156,7 +156,7 @@ impl<S> Mappings<S> {
         let (armed, queued, replied) = (Armed::default(), false, false);
         let mut mapping = Mapping { key, socket, last: now, generation, armed, replied, queued };
         let deadline = mapping.deadline(&self.lifetimes);
-        self.timers.arm(timer_key(slot, generation), &mut mapping.armed, Some(deadline));
+        self.timers.arm(slot, &mut mapping.armed, Some(deadline));
         self.slots.insert(mapping);
         // Slots are fewer than descriptors.
         self.index.insert(key, slot as u32);
@@ -227,7 +227,8 @@ impl<S> Mappings<S> {
     }
 
     fn remove(&mut self, slot: usize) -> S {
-        let mapping = self.slots.remove(slot);
+        let mut mapping = self.slots.remove(slot);
+        self.timers.disarm(slot, &mut mapping.armed);
         self.index.remove(&mapping.key);
         mapping.socket
     }
@@ -235,25 +236,17 @@ impl<S> Mappings<S> {
     /// Takes out the first mapping whose timer is due at `now` and which is over, by its deadline and by what its
     /// timer was set to.
     fn take(&mut self, now: Instant, is_over: impl Fn(Instant, Instant) -> bool) -> Option<S> {
-        while let Some((at, key)) = self.timers.pop(now) {
-            let (slot, generation) = ((key & 0xffff_ffff) as usize, (key >> 32) as u32);
-            let mapping = self.slots.get_mut(slot).filter(|mapping| mapping.generation == generation);
-            let Some(mapping) = mapping else { continue };
-            if !mapping.armed.fired(at) {
-                continue;
-            }
+        while let Some((at, slot)) = self.timers.pop(now) {
+            let Some(mapping) = self.slots.get_mut(slot) else { continue };
+            mapping.armed.fired();
             let deadline = mapping.deadline(&self.lifetimes);
             if is_over(deadline, at) {
                 return Some(self.remove(slot));
             }
-            self.timers.arm(key, &mut mapping.armed, Some(deadline));
+            self.timers.arm(slot, &mut mapping.armed, Some(deadline));
         }
         None
     }
-}
-
-fn timer_key(slot: usize, generation: u32) -> u64 {
-    u64::from(generation) << 32 | slot as u64
 }
 
 #[cfg(test)]

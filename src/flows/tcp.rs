@@ -37,6 +37,10 @@ const MAX_RETRIES: u8 = 8;
 /// A peer that says nothing is asked whether it is still there: its container may have been killed.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 const DUPLICATES: u8 = 3;
+/// How long a few bytes of the peer's may wait for data of ours to be acknowledged by (RFC 9293 §3.8.6.3 allows
+/// half a second). An answer of a server nearby comes within it; a peer that holds its next bytes back until
+/// then (Nagle's algorithm) does not feel it.
+const DELAY: Duration = Duration::from_millis(2);
 
 /// How far the connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,8 @@ pub struct Received {
     pub acknowledged: u32,
     /// The peer has reset the connection.
     pub reset: bool,
+    /// It belongs to an earlier connection, which the peer takes for alive: it is to be answered with a reset.
+    pub stray: bool,
     /// The connection is open now.
     pub opened: bool,
 }
@@ -119,6 +125,9 @@ pub struct Tcp {
     scales: bool,
     /// An acknowledgement is due.
     ack_due: bool,
+    /// Bytes of the peer's that it does not know to be here, and when it must be told at the latest.
+    untold: u32,
+    tell_at: Option<Instant>,
     /// The peer is to be asked whether it is there.
     probes: bool,
     /// The host's socket will bring nothing more.
@@ -163,6 +172,8 @@ impl Tcp {
             rcv_edge: 0,
             scales: true,
             ack_due: false,
+            untold: 0,
+            tell_at: None,
             probes: false,
             ended: false,
             fin_sent: false,
@@ -264,9 +275,10 @@ impl Tcp {
     /// The answer to our SYN (RFC 9293 §3.10.7.3).
     fn on_answer(&mut self, now: Instant, segment: &Segment, mss: Option<u16>) -> Received {
         let nothing = Received::default();
-        let is_ours = segment.flags & ACK != 0 && segment.ack == self.una.wrapping_add(1);
+        let acknowledges = segment.flags & ACK != 0;
+        let is_ours = acknowledges && segment.ack == self.una.wrapping_add(1);
         if !is_ours || self.max == self.una {
-            return nothing;
+            return Received { stray: acknowledges && segment.flags & RST == 0, ..nothing };
         }
         if segment.flags & RST != 0 {
             return Received { reset: true, ..nothing };
@@ -402,8 +414,9 @@ impl Tcp {
             self.ack_due |= before(segment.seq, self.rcv_nxt);
             return;
         }
-        self.ack_due = true;
         let known = self.rcv_nxt.wrapping_sub(segment.seq);
+        // What is not all new and in order is acknowledged at once (RFC 5681 §4.2), and so is an end.
+        self.ack_due |= known != 0 || has_fin || self.finished;
         if before(self.rcv_nxt, segment.seq) || known > segment.payload || self.finished {
             return;
         }
@@ -418,6 +431,10 @@ impl Tcp {
     pub fn took(&mut self, len: usize, all: bool, segment: &Segment) {
         // No more than a segment carries.
         self.rcv_nxt = self.rcv_nxt.wrapping_add(len as u32);
+        self.untold += len as u32;
+        // Two full segments are acknowledged at once, and what was not taken lets the window shrink.
+        self.ack_due |= !all || self.untold >= 2 * u32::from(self.mss);
+        self.tell_at = self.tell_at.or(Some(self.heard + DELAY));
         if all && segment.flags & FIN != 0 && !self.finished {
             self.finish();
         }
@@ -506,7 +523,7 @@ impl Tcp {
         if count > 0 {
             self.sent(now, count);
         }
-        self.ack_due = false;
+        (self.ack_due, self.untold, self.tell_at) = (false, 0, None);
         let offer = (!is_open).then(|| (u16::MAX - 60, self.scales.then_some(SHIFT)));
         Header {
             seq,
@@ -579,6 +596,11 @@ impl Tcp {
 
     /// When [`on_timeout`](Self::on_timeout) is due.
     pub fn deadline(&self) -> Option<Instant> {
+        self.tell_at.into_iter().chain(self.other_deadline()).min()
+    }
+
+    /// The same without that of an acknowledgement.
+    fn other_deadline(&self) -> Option<Instant> {
         match (self.deadline, self.phase) {
             (None, Phase::Open) => Some(self.heard + KEEP_ALIVE),
             (deadline, _) => deadline,
@@ -587,7 +609,10 @@ impl Tcp {
 
     /// Time has passed. The earliest thing that was not acknowledged is sent again.
     pub fn on_timeout(&mut self, now: Instant) -> Timeout {
-        if self.deadline().is_none_or(|at| now < at) {
+        if self.tell_at.is_some_and(|at| at <= now) {
+            (self.ack_due, self.tell_at) = (true, None);
+        }
+        if self.other_deadline().is_none_or(|at| now < at) {
             return Timeout::Goes;
         }
         self.retries += 1;
@@ -599,7 +624,8 @@ impl Tcp {
         }
         self.retries = self.retries.min(MAX_RETRIES + 1);
         if self.phase == Phase::Open && is_probe {
-            self.probes = self.window != 0;
+            // Also when its window is shut: if the socket holds something, a byte of that goes instead.
+            self.probes = true;
         } else {
             if self.window != 0 {
                 self.slow_down();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use crate::dataplane::{DropReason, Frame, PortId};
+use crate::dataplane::{DropReason, Frame, PortId, Traffic};
 use crate::flows::Ends;
 
 /// What a read brought.
@@ -42,6 +42,9 @@ pub enum DeviceError {
     /// The host lets nobody ping through a user uplink.
     #[error("the host's net.ipv4.ping_group_range forbids pings")]
     NoPing,
+    /// An error for somebody outside, whom no socket of a user uplink can tell.
+    #[error("no socket tells errors to who is outside")]
+    Untold,
     /// A user uplink has as many sockets as it may have.
     #[error("the user uplink has as many sockets as it may have")]
     Limit,
@@ -59,6 +62,7 @@ impl DeviceError {
             Self::Unsupported => DropReason::HostUnsupported,
             Self::NoDescriptor => DropReason::HostNoDescriptor,
             Self::NoPing => DropReason::HostNoPing,
+            Self::Untold => DropReason::HostUntold,
             Self::Limit => DropReason::HostLimit,
         }
     }
@@ -80,6 +84,15 @@ pub trait Device: Send {
     /// # Errors
     /// [`DeviceError`]; the frame is dropped then.
     fn send(&mut self, frame: &mut Frame) -> Result<(), DeviceError>;
+
+    /// All frames of a turn have been sent: what was kept to travel together goes. The frames that were taken and
+    /// could not go after all, for want of room ([`DeviceError::Full`]).
+    fn flush(&mut self) -> Traffic {
+        Traffic::default()
+    }
+
+    /// Poll says that there may be frames to read.
+    fn wake(&mut self) {}
 
     /// The frames that are sent from now on came in by this port of the switch, or by none: for a device that
     /// limits what one port may have of it.

@@ -32,6 +32,7 @@ use super::capture::{Captures, Point};
 use super::courtesy::Courtesy;
 use super::device::{Device, DeviceError, Received};
 use super::last_drop::{LastDrop, LastDrops, Side};
+use super::patience::{self, Patience};
 use crate::dataplane::table::Table;
 use crate::dataplane::{
     Change, DropReason, Frame, Instant, NetworkId, PortId, Rejected, Switch, Verdict, conntrack,
@@ -80,6 +81,7 @@ pub struct EventLoop {
     last_drops: LastDrops,
     clock: Clock,
     courtesy: Courtesy,
+    patience: Patience,
     stopping: bool,
     /// It was said that there are flow events, and nobody has fetched them yet.
     told_of_flows: bool,
@@ -171,6 +173,7 @@ impl EventLoop {
             last_drops: LastDrops::default(),
             clock: Clock(std::time::Instant::now()),
             courtesy: Courtesy::default(),
+            patience: Patience::new(patience::WINDOW),
             stopping: false,
             told_of_flows: false,
         };
@@ -184,21 +187,24 @@ impl EventLoop {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         while !self.stopping {
-            let wait = if self.ready.is_empty() { None } else { Some(Duration::ZERO) };
-            match self.poll.poll(&mut events, wait) {
+            match self.wait(&mut events) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
+            if events.is_empty() && self.ready.is_empty() {
+                self.look_on();
+                continue;
+            }
+            self.patience.found();
             for event in &events {
                 match event.token() {
                     WAKE => self.run_requests(),
                     TIMER => self.handle_timer(),
                     Token(port) => {
                         let port = PortId(port as u32);
-                        if event.is_error()
-                            && let Some(attached) = self.devices.get_mut(port.0)
-                        {
-                            attached.doomed = true;
+                        if let Some(attached) = self.devices.get_mut(port.0) {
+                            attached.doomed |= event.is_error();
+                            attached.device.wake();
                         }
                         self.mark_ready(port);
                     }
@@ -216,6 +222,32 @@ impl EventLoop {
             }
         }
         Ok(())
+    }
+
+    /// Waits until there is something to do; or looks only, when something is to be done already or is expected.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        if !self.ready.is_empty() {
+            return self.poll.poll(events, Some(Duration::ZERO));
+        }
+        let asked = self.clock.now();
+        if self.patience.looks_on(asked) {
+            return self.poll.poll(events, Some(Duration::ZERO));
+        }
+        self.poll.poll(events, None)?;
+        self.patience.slept(asked, self.clock.now());
+        Ok(())
+    }
+
+    /// Nothing has come yet: others may have the CPU until it does.
+    fn look_on(&mut self) {
+        let asked = self.clock.now();
+        std::thread::yield_now();
+        self.patience.gave_way(asked, self.clock.now());
+    }
+
+    /// Looks on for so long at most, before it sleeps; see [`patience`](super::patience).
+    pub fn set_patience(&mut self, window: Duration) {
+        self.patience = Patience::new(window);
     }
 
     /// Says that there are flow events, once until they are fetched.
@@ -412,8 +444,12 @@ impl EventLoop {
     fn flush(&mut self, now: Instant, from: Option<PortId>, count: usize) {
         // Taking and returning it allocates nothing.
         let mut outbox = mem::take(&mut self.outbox);
-        let mut lost = None;
+        let (mut lost, mut last) = (None, None);
         for (outgoing, port) in outbox.sends().iter().copied() {
+            if last != Some(port) {
+                self.finish(last);
+                last = Some(port);
+            }
             let (index, frame) = match outgoing {
                 Outgoing::Read(index) => (index, &mut self.burst[index]),
                 Outgoing::Made(number) | Outgoing::Discarded(number, _) => {
@@ -450,6 +486,7 @@ impl EventLoop {
                 self.captures.see(point, port, network, index, frame);
             }
         }
+        self.finish(last);
         for (to, lost) in outbox.overflow() {
             self.switch.undelivered_all(*to, *lost, DropReason::EgressFull);
         }
@@ -460,6 +497,17 @@ impl EventLoop {
             let (port, attached) = attached;
             attached.doomed = true;
             self.mark_ready(port);
+        }
+    }
+
+    /// Nothing more goes to this port for now.
+    fn finish(&mut self, port: Option<PortId>) {
+        let Some((port, attached)) = port.and_then(|port| Some((port, self.devices.get_mut(port.0)?))) else {
+            return;
+        };
+        let lost = attached.device.flush();
+        if lost.frames > 0 {
+            self.switch.undelivered_all(port, lost, DropReason::EgressFull);
         }
     }
 

@@ -14,6 +14,7 @@ pub mod host_port;
 pub mod last_drop;
 pub mod netlink;
 pub mod netns;
+pub mod patience;
 pub mod private;
 pub mod random;
 pub mod resolv_conf;

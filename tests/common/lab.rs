@@ -165,6 +165,10 @@ impl Lab {
         let verdict = self.switch.input(self.now, from, &mut passing, &mut out, &mut steps);
         assert_eq!((verdict, &steps), (decision.verdict, &foreseen));
         let changes = difference(&before, &self.values());
+        if let Some(naming) = &preview.naming {
+            let mut counted = changes.keys().filter(|name| name.0 == "names").map(|name| name.3);
+            assert!(counted.any(|outcome| outcome == naming.outcome.name()), "{naming:?} {changes:?}");
+        }
         // What a fragment completes is decided on when it is whole.
         if verdict != Verdict::Held || !preview.waiting.is_empty() {
             let foreseen =

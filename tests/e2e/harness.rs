@@ -71,6 +71,12 @@ pub(crate) fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIP: {test}: {why} (skip {number})");
 }
 
+/// Says on the real standard error with what a test was run.
+pub(crate) fn note(what: &str) {
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    let _ = writeln!(std::io::stderr(), "NOTE: {test}: {what}");
+}
+
 /// Awaits a condition, asking a hundred times a second.
 #[track_caller]
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {

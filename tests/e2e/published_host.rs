@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::harness::{Lab, skip, text, until};
 use crate::host::{HOST4, HOST6, Host, SERVER4, SERVER6};
 use crate::transfers::serve_http;
-use crate::world::{WHO, ask, seen_from};
+use crate::world::{Place, WHO, ask, seen_from};
 
 scenarios! {
     seen_from_everywhere
@@ -17,6 +17,7 @@ scenarios! {
     in_ranges
     a_proxy_into_a_network
     the_uplink_comes_and_goes
+    a_closed_port_inside_is_told_by_tcp_and_counted_by_udp
 }
 
 /// A container `web` that publishes, on so many networks more, and [`WHO`] in it. Its neighbour is `alice`.
@@ -34,22 +35,51 @@ fn web(lab: &Lab, flags: &str, networks: usize) -> (Host, Vec<crate::world::Serv
     (host, servers.into())
 }
 
+/// Somebody who calls: whence, by which addresses (of IPv4 and IPv6), as whom he is seen, and with his own port.
+type Caller<'a> = (Place<'a>, [&'a str; 2], [&'a str; 2], bool);
+
+/// The matrix: by TCP and UDP, IPv4 and IPv6, of a container on one network and on three.
 fn seen_from_everywhere(lab: &Lab) {
+    const HOST: [&str; 2] = [HOST4, HOST6];
+    const GATEWAY: [&str; 2] = ["10.1.0.1", "fd00:1::1"];
     for networks in [0, 2] {
         let (host, servers) = web(lab, "-p 8000:80 -p 8000:80/udp", networks);
+        let mut callers: Vec<Caller<'_>> = vec![
+            // From elsewhere, and from the host itself.
+            (host.far(), HOST, [SERVER4, SERVER6], true),
+            (host.near(), ["127.0.0.1", "::1"], ["192.0.0.2", "fd4a:9c1e:77d3::2"], true),
+            (host.near(), HOST, HOST, true),
+            // Hairpins: itself, its neighbour, and somebody else leave by a socket of the host's, and come back.
+            ("web".into(), HOST, HOST, false),
+            ("alice".into(), HOST, HOST, false),
+            ("carol".into(), HOST, HOST, false),
+            // By gateways; itself and its neighbours would be answered past the switch.
+            ("web".into(), GATEWAY, GATEWAY, false),
+            ("alice".into(), GATEWAY, GATEWAY, false),
+            ("carol".into(), ["10.2.0.1", "fd00:2::1"], ["10.2.0.2", "fd00:2::2"], true),
+        ];
+        if networks > 0 {
+            host.idle(lab, "dave", "more0");
+            // On a network that `web` is on as well, and would answer him by.
+            let more = ["10.7.0.1", "fd00:7::1"];
+            callers.push(("dave".into(), HOST, HOST, false));
+            callers.push(("dave".into(), more, GATEWAY, false));
+            callers.push(("web".into(), more, GATEWAY, false));
+        }
         for kind in ["tcp", "udp"] {
-            for (own, far, end) in [(HOST4, SERVER4, "192.0.0.2"), (HOST6, SERVER6, "fd4a:9c1e:77d3::2")] {
-                let what = format!("{kind} {own} {networks}");
-                let seen = ask(lab, host.far(), kind, (own, 8000), 5555).unwrap();
-                assert_eq!((&*seen.address, seen.port), (far, 5555), "{what}: who calls, as it is");
-                let loopback = if own == HOST4 { "127.0.0.1" } else { "::1" };
-                let seen = ask(lab, host.near(), kind, (loopback, 8000), 5556).unwrap();
-                assert_eq!((&*seen.address, seen.port), (end, 5556), "{what}: the host, by loopback");
-                assert_eq!(seen_from(lab, host.near(), kind, (own, 8000)), own, "{what}: the host");
-                for inside in ["web", "alice", "carol"] {
-                    assert_eq!(seen_from(lab, inside, kind, (own, 8000)), own, "{what}: {inside}");
+            for (number, (from, called, seen, keeps_port)) in callers.iter().enumerate() {
+                for (called, expected) in called.iter().zip(seen) {
+                    let what = format!("{kind}, caller {number}, {called}, {networks} more networks");
+                    let source = 5555 + u16::try_from(number).unwrap();
+                    let seen = ask(lab, *from, kind, (called, 8000), source);
+                    let seen = seen.unwrap_or_else(|why| panic!("{what}: {why}"));
+                    assert_eq!(seen.address, *expected, "{what}");
+                    assert!(!keeps_port || seen.port == source, "{what}: {seen:?}");
                 }
-                assert_eq!(ask(lab, host.far(), "tcp", (own, 80), 0), Err("Connection refused".to_owned()));
+            }
+            for own in HOST {
+                let refused = Err("Connection refused".to_owned());
+                assert_eq!(ask(lab, host.far(), kind, (own, 80), 0), refused, "{kind} {own}: not published");
             }
         }
         let row = lab.row("ps", "name", "web");
@@ -247,4 +277,24 @@ fn the_uplink_comes_and_goes(lab: &Lab) {
     drop(taken);
     lab.ok("uplink add user --user");
     assert_eq!(seen_from(lab, host.far(), "tcp", (HOST4, 8000)), SERVER4);
+}
+
+/// What a container says of a datagram that came by a socket of the host's is for the host's kernel to tell:
+/// docs/CONFORMANCE.md says why.
+fn a_closed_port_inside_is_told_by_tcp_and_counted_by_udp(lab: &Lab) {
+    let (host, servers) = web(lab, "-p 8000:80/udp -p 8000:80", 0);
+    drop(servers);
+    let callers =
+        [(host.far(), HOST4), (host.far(), HOST6), (host.near(), "127.0.0.1"), ("carol".into(), HOST4)];
+    for (number, (from, called)) in callers.into_iter().enumerate() {
+        assert_eq!(ask(lab, from, "udp", (called, 8000), 0), Err("timeout".to_owned()), "{called}");
+        assert_eq!(lab.drops("user", "host_untold"), 1 + number as u64, "{called}");
+        assert_eq!(ask(lab, from, "tcp", (called, 8000), 0), Err("Connection reset by peer".to_owned()));
+    }
+    assert!(lab.ok("show drops").contains("only the host's kernel could tell"));
+    // Who calls again when somebody listens is served.
+    let _servers = ["10.1.0.3", "fd00:1::3"].map(|at| lab.serves("web", WHO, &[at, "80"]));
+    for (from, called) in callers {
+        assert!(ask(lab, from, "udp", (called, 8000), 0).is_ok(), "{called}");
+    }
 }

@@ -17,7 +17,7 @@ scenarios! {
 }
 
 /// The daemon's resident memory, in KiB.
-fn resident(lab: &Lab) -> u64 {
+pub(crate) fn resident(lab: &Lab) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", lab.daemon_pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

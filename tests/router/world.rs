@@ -157,6 +157,7 @@ pub(crate) fn publish(
         host_ports,
         container_ports: (first, first + (host_ports.1 - host_ports.0)),
         from: Vec::new(),
+        beside: Vec::new(),
     }
 }
 

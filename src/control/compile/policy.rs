@@ -10,7 +10,7 @@ use crate::control::ipam::overlap;
 use crate::control::model::{Container, Model, Network, Rule, Side};
 use crate::control::ports::Publish;
 use crate::dataplane::NetworkId;
-use crate::wire::ip::{Addr, Prefix};
+use crate::wire::ip::{Addr, Prefix, Version};
 
 /// The policy of a model.
 pub fn policy(model: &Model) -> Policy {
@@ -63,11 +63,20 @@ fn publishes(model: &Model, container: &Container) -> Vec<PolicyPublish> {
             host_ports: (host.first(), host.last()),
             container_ports: (inner.first(), inner.last()),
             from,
+            beside: beside(model, container, network, outer.is_ipv4()),
         })
     };
     let of =
         |publish| Publish::addresses(publish).filter_map(move |outer| at(publish, outer)).collect::<Vec<_>>();
     container.publishes.iter().flat_map(of).collect()
+}
+
+/// The subnets of one IP version on which a container is besides a network.
+fn beside(model: &Model, container: &Container, network: &Network, ipv4: bool) -> Vec<Prefix> {
+    let others = container.endpoints.iter().filter(|endpoint| endpoint.network != network.id);
+    let subnets = others.filter_map(|other| model.network(other.network)).flat_map(|other| &other.subnets);
+    let subnets = subnets.map(|subnet| prefix(subnet.prefix()));
+    subnets.filter(|subnet| (subnet.version() == Version::V4) == ipv4).collect()
 }
 
 /// The ways into networks that have proxies.

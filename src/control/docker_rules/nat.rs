@@ -47,6 +47,15 @@ impl Builder<'_> {
     fn postrouting(&self) -> Vec<Rule> {
         let published = || self.routed().filter(|(network, _)| self.publishes_on(network));
         let translated = |network: &PolicyNetwork| Matches { states: Some(States::DNAT), ..to(network.id) };
+        // An answer that a container sends to somebody beside it would come from another address than he called.
+        let beside = self.publishes().flat_map(|publish| {
+            let network = publish.network;
+            let called = move |subnet: &Prefix| {
+                let matches = Matches { source: is(*subnet), states: Some(States::DNAT), ..to(network) };
+                masquerade(of_container(publish, matches))
+            };
+            publish.beside.iter().map(called)
+        });
         let kept = published().map(|(network, subnet)| {
             back(Matches { source: Some(Is { value: subnet, not: true }), ..translated(network) })
         });
@@ -57,7 +66,13 @@ impl Builder<'_> {
         });
         let to_each_other = published()
             .map(|(network, subnet)| masquerade(Matches { source: is(subnet), ..translated(network) }));
-        kept.chain(masqueraded).chain(once_each(to_oneself)).chain(to_each_other).collect()
+        once_each(beside)
+            .into_iter()
+            .chain(kept)
+            .chain(masqueraded)
+            .chain(once_each(to_oneself))
+            .chain(to_each_other)
+            .collect()
     }
 
     /// What happens to the sources of packets that leave a network.

@@ -56,6 +56,7 @@ fn publish(version: Version, network: NetworkId, host_ports: (u16, u16)) -> Poli
         host_ports,
         container_ports,
         from: Vec::new(),
+        beside: Vec::new(),
     }
 }
 
@@ -295,6 +296,21 @@ fn a_prefix_may_call_and_who_goes_past_the_published_port_may_not() {
             assert_eq!(directly.is_ok(), listed, "{source} {directly:?}");
         }
         assert_eq!(world.connect(UPLINK, at(v, UPLINK, 8), inside, 80), NOBODY);
+    });
+}
+
+#[test]
+fn who_is_beside_a_container_on_another_network_is_answered_by_the_address_that_he_called() {
+    both(|v| {
+        let called = at(v, NET2, 1);
+        let mut publish = publish(v, NET1, (8000, 8000));
+        let source = |publish: &PolicyPublish, from| {
+            let world = World::new(v, &Policy { publishes: vec![publish.clone()], ..policy() });
+            world.connect(NET2, at(v, NET2, from), called, 8000).unwrap().source
+        };
+        assert_eq!(source(&publish, 3), None, "who is elsewhere keeps his address");
+        publish.beside = vec![subnet(v, NET2)];
+        assert_eq!(source(&publish, 3), Some(None), "the gateway's");
     });
 }
 

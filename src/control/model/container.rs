@@ -257,6 +257,14 @@ impl Model {
         Ok(endpoints)
     }
 
+    /// Notes the exit code of a container that ended without one.
+    pub fn explain_end(&mut self, id: Id, code: i32) {
+        let lost = self.containers.get_mut(&id).filter(|it| it.state == State::Lost);
+        if let Some(container) = lost.filter(|it| it.kind == ContainerKind::Run) {
+            container.state = State::Exited { code };
+        }
+    }
+
     /// Forgets a container; its endpoints, if it has any left, are freed and returned within it.
     ///
     /// # Errors

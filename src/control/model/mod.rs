@@ -153,8 +153,10 @@ impl Model {
     pub fn uplinks(&self) -> Vec<&Network> {
         let mut uplinks: Vec<&Network> =
             self.networks.values().filter(|network| network.uplink.is_some()).collect();
-        // Who gives an uplink of its own wants it to be used: sockets come after interfaces.
-        let key = |uplink: &Network| (uplink.is_user(), uplink.created_ns, uplink.name.clone());
+        // Who gives an uplink of its own wants it to be used: sockets come after interfaces, and those that
+        // everybody has come last.
+        let rank = |uplink: &Network| (uplink.is_user(), uplink.is_user() && uplink.name == DEFAULT_UPLINK);
+        let key = |uplink: &Network| (rank(uplink), uplink.created_ns, uplink.name.clone());
         uplinks.sort_by_cached_key(|uplink| key(uplink));
         uplinks
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::table::Table;
 use crate::control::Model;
-use crate::control::model::{Network, Rule, Side, StaticRoute};
+use crate::control::model::{FarEnd, Network, Rule, Side, StaticRoute, UserOptions};
 
 /// A line of `uplink ls`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct UplinkRow {
     pub mac: String,
     /// The largest packet, in bytes.
     pub mtu: u32,
+    /// How flows leave by a user uplink, as the flags that say so; empty: as the host sends them.
+    pub options: String,
     /// The port's state, as in `show ports`, or `conflict`: the interface behind it has an address of
     /// ours, too. The caller's to fill in. Empty: there is no port.
     pub state: String,
@@ -94,6 +96,7 @@ pub fn uplink_rows(model: &Model) -> Vec<(Option<u32>, UplinkRow)> {
             gateways: gateways.collect::<Vec<_>>().join(","),
             mac: network.gateway_mac().to_string(),
             mtu: network.options.mtu,
+            options: uplink.map_or_else(String::new, |uplink| option_flags(&uplink.far_end)),
             state: String::new(),
             interface_mac: String::new(),
             interface_mtu: None,
@@ -105,14 +108,26 @@ pub fn uplink_rows(model: &Model) -> Vec<(Option<u32>, UplinkRow)> {
     model.uplinks().into_iter().map(row).collect()
 }
 
+/// What was chosen for a user uplink, as it is typed.
+fn option_flags(far_end: &FarEnd) -> String {
+    let FarEnd::User(UserOptions { host, denied, source, interface }) = far_end else { return String::new() };
+    let host = host.then(|| "--allow-host".to_owned());
+    let denied = denied.iter().map(|prefix| format!("--deny {prefix}"));
+    let source = source.iter().map(|address| format!("--source {address}"));
+    let interface = interface.iter().map(|interface| format!("--out {interface}"));
+    host.into_iter().chain(denied).chain(source).chain(interface).collect::<Vec<_>>().join(" ")
+}
+
 /// `uplink ls`.
 pub fn uplink_table(rows: &[UplinkRow]) -> String {
-    let mut table =
-        Table::new(0, &["NAME", "KIND", "INTERFACE", "ADDRESSES", "GATEWAYS", "MAC", "MTU", "STATE"]);
+    let mut table = Table::new(
+        0,
+        &["NAME", "KIND", "INTERFACE", "ADDRESSES", "GATEWAYS", "MAC", "MTU", "STATE", "OPTIONS"],
+    );
     for row in rows {
         let texts = [&row.name, &row.kind, &row.interface, &row.addresses, &row.gateways, &row.mac];
         let texts = texts.into_iter().cloned();
-        table.row(texts.chain([row.mtu.to_string(), row.state.clone()]).collect());
+        table.row(texts.chain([row.mtu.to_string(), row.state.clone(), row.options.clone()]).collect());
     }
     table.render()
 }
@@ -192,6 +207,32 @@ mod tests {
     use crate::control::model::{FarEnd, RouteSpec, RuleSpec, UplinkSpec};
 
     #[test]
+    fn what_everybody_has_comes_last_and_what_was_chosen_is_shown() {
+        let mut model = model();
+        let options = UserOptions {
+            host: true,
+            denied: vec!["10.0.0.0/8".parse().unwrap()],
+            source: vec!["10.8.0.2".parse().unwrap()],
+            interface: Some("tun0".to_owned()),
+        };
+        let vpn = UplinkSpec {
+            name: "vpn".to_owned(),
+            far_end: FarEnd::User(options),
+            addresses: vec!["192.0.0.9/29".parse().unwrap()],
+            gateways: vec!["192.0.0.10".parse().unwrap()],
+            ..UplinkSpec::standard()
+        };
+        for (number, spec) in [(40, UplinkSpec::standard()), (41, vpn)] {
+            model.create_uplink(&spec, Id::new([number; 32]), number.into()).unwrap();
+        }
+        let rows = uplink_rows(&model).into_iter().map(|(_, row)| (row.name, row.options));
+        let all = "--allow-host --deny 10.0.0.0/8 --source 10.8.0.2 --out tun0";
+        let expected =
+            [("vpn", all), ("user", "")].map(|(name, options)| (name.to_owned(), options.to_owned()));
+        assert_eq!(rows.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
     fn what_was_declared_is_listed() {
         let mut model = model();
         let wan = UplinkSpec {
@@ -207,7 +248,7 @@ mod tests {
         let mut uplinks: Vec<UplinkRow> = uplink_rows(&model).into_iter().map(|(_, row)| row).collect();
         uplinks[0].state = "up".to_owned();
         let expected = "\
-NAME   KIND   INTERFACE   ADDRESSES                        GATEWAYS       MAC                 MTU    STATE
+NAME   KIND   INTERFACE   ADDRESSES                        GATEWAYS       MAC                 MTU    STATE   OPTIONS
 wan    tap    tap0        198.51.100.1/24,2001:db8::1/64   198.51.100.2   02:42:c6:33:64:01   1400   up
 ";
         assert_eq!(uplink_table(&uplinks), expected);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conntrack::conntrack_line;
 use super::known::{ConntrackRow, kind_name, protocol_name};
+use super::name_words::name_words;
 use super::names::Names;
 use super::rule_words::{endpoint, rule_words};
 use super::rules::state_names;
@@ -196,6 +197,9 @@ impl Writer<'_> {
             }
             Step::Tell(tell) => self.say("answer", tell_words(*tell)),
             Step::Verdict(verdict) => {
+                if let Some(naming) = &self.preview.naming {
+                    self.say("names", name_words(naming, self.names));
+                }
                 let words = self.verdict_words(*verdict);
                 self.say("verdict", words);
             }
@@ -497,6 +501,23 @@ verdict     dropped (isolated): Networks are isolated from each other (DOCKER-IS
             text.contains("icmp error 3/3 about 172.19.0.2 (alice) > 172.19.0.1 (gateway of net1)"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_a_gateway_would_make_of_a_question() {
+        let asked = |name: &str| explained("alice", "172.19.0.1", Errand::Name(name.to_owned()));
+        for (name, words) in [
+            ("Router", "'router' is a name of this network: its gateway answers"),
+            ("web.example", "'web.example' is unknown here, and nobody else is asked (SERVFAIL): "),
+        ] {
+            let explanation = asked(name);
+            let text = explanation.text();
+            assert!(explanation.delivered && text.contains(&format!("names       {words}")), "{text}");
+            assert!(text.contains("out         leaves by alice: "), "it is told: {text}");
+        }
+        // What is no question is none.
+        let text = explained("alice", "172.19.0.1", Errand::Udp(53)).text();
+        assert!(text.contains("dropped (not_a_question)") && !text.contains("names  "), "{text}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod explain;
 mod format;
 mod inspect;
 mod known;
+mod name_words;
 mod names;
 mod publishes;
 mod replay;

@@ -103,6 +103,7 @@ mod tests {
             host_ports: (8000, 8010),
             container_ports: (80, 90),
             from: Vec::new(),
+            beside: Vec::new(),
         };
         let policy = Policy {
             iptables: true,

@@ -72,6 +72,14 @@ pub struct Edns {
     pub has_options: bool,
 }
 
+/// A question for a name's IPv4 addresses, as a resolver sends it; none if that can be no name (RFC 1035 §2.3.4).
+pub fn question(id: u16, name: &str) -> Option<Vec<u8>> {
+    let mut message = header(id, RD, [1, 0, 0, 0]);
+    message.extend_from_slice(&super::zone::wire(name)?);
+    message.extend([kind::A, IN].iter().flat_map(|word| word.to_be_bytes()));
+    Some(message)
+}
+
 /// A question that can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'a> {

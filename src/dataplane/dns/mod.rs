@@ -38,6 +38,7 @@ use super::time::Instant;
 use crate::wire::ip::Addr;
 use cache::{Cache, Key, Scope};
 use draws::Draws;
+pub use foresee::Naming;
 use forward::{Forwarder, QueryId, Request};
 use message::{Question, Rcode, Unreadable};
 use sessions::Sessions;

@@ -122,8 +122,8 @@ fn visible<T>(known: &Known<T>, from: PortId) -> impl Iterator<Item = &T> {
     known.iter().filter(move |(_, to)| to.is_none_or(|to| to == from)).map(|(what, _)| what)
 }
 
-/// A name as it is on the wire, in lower case.
-fn wire(name: &str) -> Option<Wire> {
+/// A name as it is on the wire, in lower case; none if it cannot be one (RFC 1035 §2.3.4).
+pub fn wire(name: &str) -> Option<Wire> {
     let mut wire = Vec::with_capacity(name.len() + 2);
     for label in name.trim_end_matches('.').split('.') {
         let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;

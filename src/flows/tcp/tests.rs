@@ -73,7 +73,7 @@ fn a_connection_that_the_host_accepted() {
     assert_eq!((call.flags, call.seq, call.ack), (SYN, ISS, 0));
     // Somebody else's answer.
     let wrong = segment(SYN | ACK, PEER, ISS, 100, 0);
-    assert_eq!(tcp.on_segment(at(1), &wrong, None), Received::default());
+    assert_eq!(tcp.on_segment(at(1), &wrong, None), Received { stray: true, ..Received::default() });
     let refusal = segment(RST | ACK, 0, ISS.wrapping_add(1), 0, 0);
     assert!(tcp.clone().on_segment(at(1), &refusal, None).reset);
     let answer = segment(SYN | ACK, PEER, ISS.wrapping_add(1), 100, 0);
@@ -100,7 +100,8 @@ fn what_is_in_order_is_taken_and_the_rest_is_not() {
         let mut tcp = tcp.clone();
         let received = tcp.on_segment(at(2), &data(seq, 10), None);
         assert_eq!((received.skip, received.take), (skip, take), "{seq}");
-        assert_eq!(tcp.wants(false), Wants::Control, "each is acknowledged");
+        let waits = if take == 10 { Wants::Nothing } else { Wants::Control };
+        assert_eq!(tcp.wants(false), waits, "what is not all new is acknowledged at once: {seq}");
     }
     // The socket takes a part.
     let whole = segment(ACK | FIN, next, ISS.wrapping_add(1), 1000, 10);
@@ -110,6 +111,31 @@ fn what_is_in_order_is_taken_and_the_rest_is_not() {
     tcp.on_segment(at(3), &whole, None);
     tcp.took(6, true, &whole);
     assert_eq!((tcp.header(at(3), 0, false, 0).ack, tcp.has_finished()), (next + 11, true));
+}
+
+#[test]
+fn a_few_bytes_are_acknowledged_by_the_answer_or_a_little_later() {
+    let request = |tcp: &mut Tcp, now, len| {
+        let data = segment(ACK, tcp.rcv_nxt, ISS.wrapping_add(1), 1000, len);
+        assert_eq!(tcp.on_segment(now, &data, None).take, len as usize);
+        tcp.took(len as usize, true, &data);
+    };
+    let mut tcp = open(1000);
+    request(&mut tcp, at(2), 10);
+    assert_eq!((tcp.wants(false), tcp.deadline()), (Wants::Nothing, Some(at(2) + DELAY)));
+    assert_eq!(tcp.clone().header(at(3), 5, false, 0).ack, PEER + 11, "the answer");
+    // The answer takes its time; what comes meanwhile does not put it off.
+    request(&mut tcp, at(3), 10);
+    assert_eq!((tcp.wants(false), tcp.deadline()), (Wants::Nothing, Some(at(2) + DELAY)));
+    assert_eq!(tcp.on_timeout(at(2) + DELAY), Timeout::Goes);
+    assert_eq!(tcp.wants(false), Wants::Control);
+    assert_eq!(tcp.header(at(4), 0, false, 0).ack, PEER + 21);
+    assert_eq!((tcp.wants(false), tcp.deadline()), (Wants::Nothing, Some(at(3) + KEEP_ALIVE)));
+    // The maximum segment size is 1,000.
+    request(&mut tcp, at(5), 1999);
+    assert_eq!(tcp.wants(false), Wants::Nothing);
+    request(&mut tcp, at(5), 1);
+    assert_eq!(tcp.wants(false), Wants::Control);
 }
 
 #[test]
@@ -226,6 +252,18 @@ fn a_window_that_stays_shut_is_asked_for_again_and_again() {
     let now = at(100_000_000);
     tcp.on_segment(now, &segment(ACK, PEER + 1, ISS.wrapping_add(1), 5000, 0), None);
     assert_eq!(tcp.wants(true), Wants::Data { offset: 0, room: 5000 }, "the probe was not taken");
+}
+
+#[test]
+fn an_idle_peer_with_a_shut_window_is_asked_before_it_is_given_up() {
+    let mut tcp = open(0);
+    for _ in 0..20 {
+        let now = tcp.deadline().unwrap();
+        assert_eq!(tcp.on_timeout(now), Timeout::Goes);
+        assert_eq!(tcp.wants(false), Wants::Control);
+        assert_eq!(tcp.header(now, 0, false, 65_535).seq, ISS);
+        tcp.on_segment(now, &segment(ACK, PEER + 1, ISS.wrapping_add(1), 0, 0), None);
+    }
 }
 
 /// One end of a connection: the machine, what its socket received and was given, and what is to be.

@@ -110,9 +110,24 @@ pub fn discard(socket: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
 /// # Errors
 /// EINVAL when it listens.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    // SIOCOUTQ is TIOCOUTQ.
+    count(socket, libc::TIOCOUTQ)
+}
+
+/// Bytes that a TCP socket has received and that were not taken out (`SIOCINQ`).
+///
+/// # Errors
+/// EINVAL when it listens.
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    // SIOCINQ is FIONREAD.
+    count(socket, libc::FIONREAD)
+}
+
+/// What one of the requests that ask for a number answers (tcp(7)).
+fn count(socket: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<usize> {
     let mut count: c_int = 0;
-    // SAFETY: the kernel writes one c_int, and the descriptor is open while borrowed. SIOCOUTQ is TIOCOUTQ.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    // SAFETY: the kernel writes one c_int, and the descriptor is open while borrowed.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut count) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

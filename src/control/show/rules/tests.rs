@@ -42,6 +42,7 @@ fn docker0(published: bool) -> DockerPolicy {
         host_ports: (8000, 8000),
         container_ports: (80, 80),
         from: Vec::new(),
+        beside: Vec::new(),
     };
     DockerPolicy {
         iptables: true,

@@ -76,15 +76,15 @@ impl Flows {
         }
         let quoted = &message[..message.len().min(QUOTED)];
         let (key, to) = mapped::way(&ends, protocol, quoted, shared)?;
-        let mapping = match self.sockets.of(now, key, to, shared) {
-            Ok(mapping) => mapping?,
+        let slot = match self.sockets.of(now, key, to, shared) {
+            Ok(slot) => slot?,
             Err(error) if is_forbidden(&error) => {
                 mapped::refuse(&ends, protocol, Errno::EACCES, quoted, shared);
                 return Err(DeviceError::NoPing);
             }
             Err(error) => return mapped::unsent(&ends, protocol, quoted, &error, shared),
         };
-        mapping.sent(now);
+        let mapping = self.sockets.sends(now, slot).ok_or(DeviceError::Limit)?;
         match mapping.socket.socket.send(message, None, to, Treatment::of(packet)) {
             Ok(()) => Ok(()),
             Err(error) => mapped::unsent(&ends, protocol, quoted, &error, shared),

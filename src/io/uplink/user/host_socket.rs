@@ -20,7 +20,7 @@ use crate::wire::packet::Packet;
 /// that is lower.
 const BUFFER: usize = 1 << 20;
 /// Datagrams that the kernel sends in one burst (`UDP_MAX_SEGMENTS` of older kernels).
-const MAX_BURST: usize = 64;
+pub(super) const MAX_BURST: usize = 64;
 
 /// How a datagram travels on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,12 @@ pub(super) struct Treatment {
 impl Treatment {
     /// As this packet does.
     pub(super) const fn of(packet: &Packet) -> Self {
-        Self { ttl: packet.ttl, tos: packet.tos, dont_fragment: packet.dont_fragment }
+        Self::new(packet.ttl, packet.tos, packet.dont_fragment)
+    }
+
+    /// With this TTL, type of service, and whether it may not be fragmented.
+    pub(super) const fn new(ttl: u8, tos: u8, dont_fragment: bool) -> Self {
+        Self { ttl, tos, dont_fragment }
     }
 }
 
@@ -136,7 +141,9 @@ impl HostSocket {
             };
             match sent {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-                Err(_) => {
+                Err(error) => {
+                    // An interface that computes no checksums (EIO) will not tomorrow.
+                    self.cuts &= error.raw_os_error() != Some(Errno::EIO as i32);
                     burst.chunks(usize::from(size).max(1)).try_for_each(|piece| self.send_one(piece, &to))?
                 }
                 Ok(()) => {}

@@ -25,6 +25,7 @@ use slab::Slab;
 use socket2::{Domain, Protocol as Transport, SockAddr, Socket, Type};
 
 use super::datagram;
+use super::half_open::Opener;
 use super::policy::Policy;
 use super::{Kind, Shared, slot_of, tcp, token};
 use crate::control::compile::Listener;
@@ -174,7 +175,7 @@ impl Listeners {
             let Some(slot) = self.ready.pop_front() else { return false };
             let Some(entry) = self.entries.get_mut(slot) else { continue };
             let turn = match entry.listener.protocol {
-                Protocol::Tcp => accept(&entry.socket, now, flows, shared),
+                Protocol::Tcp => accept(entry, now, flows, shared),
                 Protocol::Udp => receive(entry, frame, &mut self.callers, shared),
             };
             match turn {
@@ -213,11 +214,11 @@ impl Listeners {
 }
 
 /// Accepts one connection.
-fn accept(socket: &Socket, now: Instant, flows: &mut tcp::Flows, shared: &mut Shared) -> Turn {
-    if !flows.has_room(None) {
+fn accept(entry: &Entry, now: Instant, flows: &mut tcp::Flows, shared: &mut Shared) -> Turn {
+    if !flows.has_room(Opener::Outside(entry.listener.port)) {
         return Turn::Starved;
     }
-    let accepted = socket.accept4(SOCK_NONBLOCK | SOCK_CLOEXEC);
+    let accepted = entry.socket.accept4(SOCK_NONBLOCK | SOCK_CLOEXEC);
     let (accepted, caller) = match accepted.and_then(|(new, caller)| Ok((with_room(new)?, caller))) {
         Ok(accepted) => accepted,
         Err(error) => {

@@ -11,7 +11,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use mio::Interest;
 use mio::event::Event;
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit};
 
 use super::errors::HostError;
 use super::host_socket::{Carries, HostSocket};
@@ -20,6 +19,7 @@ use super::{Kind, Share, Shared, link, slot_of, token};
 use crate::dataplane::Instant;
 use crate::flows::mappings::{Key, Lifetimes, Mapping, Mappings, Reach};
 use crate::flows::segment::Ends;
+use crate::io::descriptors;
 use crate::io::device::DeviceError;
 use crate::wire::icmp::{v4, v6};
 use crate::wire::ip::{Addr, Version};
@@ -64,6 +64,16 @@ impl Sockets {
         self.mappings.get(slot)?.socket.socket.local_addr()
     }
 
+    /// Whose each socket is.
+    #[cfg(test)]
+    pub(super) fn owners(&self) -> Vec<Option<crate::dataplane::PortId>> {
+        let mappings = (0..0x1_0000).filter_map(|slot| self.mappings.get(slot));
+        let mappings = mappings.take(self.mappings.len());
+        let owners: Vec<_> = mappings.map(|mapping| mapping.socket.share.owner()).collect();
+        assert_eq!(owners.len(), self.mappings.len());
+        owners
+    }
+
     pub(super) fn has_frames(&self) -> bool {
         self.mappings.has_ready()
     }
@@ -89,22 +99,25 @@ impl Sockets {
         self.mappings.get_mut(slot).filter(|_| event.is_error())
     }
 
-    /// The socket of an end inside, for a packet to this address of the host's side.
+    /// The mapping of an end inside, for a packet to this address of the host's side.
     pub(super) fn of(
         &mut self,
         now: Instant,
         key: Key,
         to: SocketAddr,
         shared: &mut Shared,
-    ) -> io::Result<Result<&mut Mapping<Mapped>, DeviceError>> {
-        let slot = match self.mappings.find(&key) {
-            Some(slot) => slot,
-            None => match self.open(now, key, to, shared)? {
-                Ok(slot) => slot,
-                Err(error) => return Ok(Err(error)),
-            },
-        };
-        Ok(self.mappings.get_mut(slot).ok_or(DeviceError::Limit))
+    ) -> io::Result<Result<usize, DeviceError>> {
+        match self.mappings.find(&key) {
+            Some(slot) => Ok(Ok(slot)),
+            None => self.open(now, key, to, shared),
+        }
+    }
+
+    /// A mapping, which has sent something by now.
+    pub(super) fn sends(&mut self, now: Instant, slot: usize) -> Option<&mut Mapping<Mapped>> {
+        let mapping = self.mappings.get_mut(slot)?;
+        mapping.sent(now);
+        Some(mapping)
     }
 
     fn open(
@@ -185,7 +198,7 @@ impl Sockets {
 /// A socket, if it leaves some descriptors for others: who commands the daemon needs one, too.
 fn open_unreserved(carries: Carries, to: SocketAddr, shared: &Shared) -> io::Result<HostSocket> {
     let socket = HostSocket::open(carries, to, shared)?;
-    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let limit = descriptors::limit();
     let free = limit - (limit / 8).min(RESERVED);
     // The kernel gives out the lowest first.
     match u64::try_from(socket.as_fd().as_raw_fd()) {

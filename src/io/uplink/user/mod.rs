@@ -16,9 +16,11 @@
 //!            recv(frame) ◀─ replies, errors (errors.rs) ◀─ queue of flows ◀─ epoll
 //! ```
 
+mod burst;
 mod datagram;
 mod echo;
 mod errors;
+mod half_open;
 mod host_socket;
 mod link;
 mod listen;
@@ -44,7 +46,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use socket2::Socket;
 
 use crate::control::compile::Listener;
-use crate::dataplane::{Frame, Instant, PortId};
+use crate::dataplane::{Frame, Instant, PortId, Traffic};
 use crate::flows::Ends;
 use crate::flows::segment::Link;
 use crate::io::device::{Device, DeviceError, Received};
@@ -60,8 +62,12 @@ pub use proxy::Directory;
 const MAX_REPLIES: usize = 1024;
 /// How long the control plane waits for a listener to be closed.
 const UNLISTENED: Duration = Duration::from_secs(2);
+/// Nobody minds being served so much later, and a timer for each connection would cost.
+const TICK: Duration = Duration::from_millis(1);
 /// Events taken in at a time.
 const EVENTS: usize = 256;
+/// Frames that the loop reads between two looks at the sockets, when there is always one more.
+const LOOK_AFTER: u32 = 64;
 
 const TIMER: Token = Token(usize::MAX);
 const WAKE: Token = Token(usize::MAX - 1);
@@ -88,7 +94,11 @@ pub struct UserDevice {
     echo: echo::Flows,
     /// Whose turn it was last.
     turn: usize,
+    /// Frames read since the sockets were looked at.
+    unlooked: u32,
     events: Events,
+    /// The sockets may have something to say that was not taken in yet.
+    is_awake: bool,
     timer: TimerFd,
     armed: Option<Instant>,
     commands: Receiver<Command>,
@@ -220,6 +230,16 @@ impl Shared {
         self.replies.push_back(frame);
     }
 
+    /// Puts the oldest reply into `frame`; whether there is one.
+    fn next_reply(&mut self, frame: &mut Frame) -> bool {
+        let Some(reply) = self.replies.pop_front() else { return false };
+        frame.set(&reply, crate::wire::Offload::NONE);
+        if self.spare.len() < EVENTS {
+            self.spare.push(reply);
+        }
+        true
+    }
+
     fn register(&self, socket: &impl AsFd, token: Token, interest: Interest) -> io::Result<()> {
         self.poll.registry().register(&mut SourceFd(&socket.as_fd().as_raw_fd()), token, interest)
     }
@@ -239,8 +259,7 @@ impl Share {
 /// Sockets that one port of the switch may have: three quarters of the descriptors there are, so that nobody can
 /// take all.
 fn share_of_descriptors() -> u32 {
-    use nix::sys::resource::{Resource, getrlimit};
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let limit = crate::io::descriptors::limit();
     u32::try_from(limit - limit / 4).unwrap_or(u32::MAX)
 }
 
@@ -294,7 +313,9 @@ impl UserDevice {
             listeners,
             proxies,
             turn: 0,
+            unlooked: 0,
             events,
+            is_awake: true,
             timer,
             armed: None,
             commands,
@@ -302,12 +323,18 @@ impl UserDevice {
         Ok((device, Handle { commands: sender, waker, policy }))
     }
 
-    /// Takes in what the sockets have to say; whether there was anything.
+    /// Takes in what the sockets have to say; whether there was anything. What comes later is an edge of its own
+    /// for the loop (`ep_poll_safewake` in fs/eventpoll.c).
     fn poll(&mut self) -> bool {
-        let polled = self.shared.poll.poll(&mut self.events, Some(Duration::ZERO));
-        if polled.is_err() || self.events.is_empty() {
+        self.unlooked = 0;
+        if !std::mem::take(&mut self.is_awake) {
             return false;
         }
+        if let Err(error) = self.shared.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+            self.is_awake = error.kind() == io::ErrorKind::Interrupted;
+            return self.is_awake;
+        }
+        self.is_awake = self.events.iter().count() == EVENTS;
         let now = self.shared.now();
         for event in &self.events {
             match event.token() {
@@ -317,7 +344,7 @@ impl UserDevice {
                     self.tcp.on_time(now, &mut self.shared);
                     self.udp.sockets.on_time(now, &mut self.shared);
                     self.listeners.on_time(now);
-                    self.proxies.on_time(now);
+                    self.proxies.on_time(now, &self.shared);
                     self.echo.sockets.on_time(now, &mut self.shared);
                 }
                 WAKE => {
@@ -339,15 +366,17 @@ impl UserDevice {
         true
     }
 
-    /// The next frame of a flow that has something to say, of each protocol by turns; whether there is one.
+    /// The next frame: an answer to a packet, or of a flow that has something to say, of each protocol by turns;
+    /// whether there is one. So who floods for answers takes nothing of the flows' turns.
     fn next_frame(&mut self, now: Instant, frame: &mut Frame) -> bool {
-        (0..4).any(|_| {
-            self.turn = (self.turn + 1) % 4;
+        (0..5).any(|_| {
+            self.turn = (self.turn + 1) % 5;
             match self.turn {
                 2 => self.listeners.next_frame(now, frame, &mut self.tcp, &mut self.shared),
                 0 => self.tcp.next_frame(now, frame, &mut self.shared),
                 1 => self.udp.next_frame(now, frame, &self.shared),
-                _ => self.echo.next_frame(now, frame, &self.shared),
+                3 => self.echo.next_frame(now, frame, &self.shared),
+                _ => self.shared.next_reply(frame),
             }
         })
     }
@@ -361,7 +390,7 @@ impl UserDevice {
         if self.armed.is_some_and(|armed| armed <= at) {
             return;
         }
-        let wait = at.since(self.shared.now()).max(Duration::from_micros(1));
+        let wait = at.since(self.shared.now()).max(TICK);
         let expiration = Expiration::OneShot(TimeSpec::from_duration(wait));
         // A timer that cannot be set would only have told of what got lost.
         if self.timer.set(expiration, TimerSetTimeFlags::empty()).is_ok() {
@@ -377,6 +406,10 @@ impl UserDevice {
             return link::answer_arp(&header, bytes, &mut self.shared);
         };
         let packet = Packet::parse(bytes, header.payload, version, &frame.offload).map_err(|_| BAD)?;
+        // Packets come whole: of a piece, the lengths behind the IP header would be those of something else.
+        if packet.fragment.is_some() {
+            return Err(BAD);
+        }
         let now = self.shared.now();
         match packet.payload {
             Transport::Tcp(segment) => self.tcp.on_segment(now, bytes, &packet, &segment, &mut self.shared),
@@ -392,8 +425,7 @@ impl UserDevice {
                 Ok(())
             }
             Transport::Query { id, .. } => self.echo.on_query(now, bytes, &packet, id, &mut self.shared),
-            // Nobody outside can be told by a socket.
-            Transport::Error { .. } => Ok(()),
+            Transport::Error { .. } => Err(DeviceError::Untold),
             Transport::Icmp { .. } => link::answer_discovery(bytes, &packet, &mut self.shared),
             _ => Err(BAD),
         }
@@ -428,14 +460,12 @@ impl Device for UserDevice {
     }
 
     fn recv(&mut self, frame: &mut Frame) -> Result<Received, DeviceError> {
+        self.unlooked += 1;
+        if self.unlooked > LOOK_AFTER {
+            self.poll();
+            self.arm_timer();
+        }
         loop {
-            if let Some(reply) = self.shared.replies.pop_front() {
-                frame.set(&reply, crate::wire::Offload::NONE);
-                if self.shared.spare.len() < EVENTS {
-                    self.shared.spare.push(reply);
-                }
-                return Ok(Received::Frame);
-            }
             let now = self.shared.now();
             if self.next_frame(now, frame) {
                 return Ok(Received::Frame);
@@ -449,6 +479,18 @@ impl Device for UserDevice {
 
     fn send(&mut self, frame: &mut Frame) -> Result<(), DeviceError> {
         self.on_packet(frame)
+    }
+
+    fn flush(&mut self) -> Traffic {
+        let now = self.shared.now();
+        let lost = self.udp.flush(now, &mut self.shared);
+        // A socket that nobody answers brings no event that would have the timer set.
+        self.arm_timer();
+        lost
+    }
+
+    fn wake(&mut self) {
+        self.is_awake = true;
     }
 
     fn serves(&mut self, from: Option<PortId>) {
@@ -476,3 +518,9 @@ impl Device for UserDevice {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fuzz/tests.rs"]
+mod fuzz;
+#[cfg(test)]
+mod tests;

@@ -28,8 +28,10 @@ use crate::wire::ip::{Addr, Prefix};
 const MAX_GREETINGS: usize = 256;
 /// How long they may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections accepted for one event; the rest at the next.
+/// Connections accepted for one event; then others have a turn.
 const TURN: usize = 64;
+/// When it is tried again to accept, after there was no room for more.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Who is reached by a proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,6 +65,8 @@ pub(super) struct Proxies {
     generation: u32,
     /// The next source port of the far end.
     port: u16,
+    /// When those are asked again who had callers for whom there was no room.
+    retry: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -103,12 +107,16 @@ impl Proxies {
 
     /// When the first caller is sent away.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.greetings.iter().map(|(_, greeting)| greeting.until).min()
+        self.greetings.iter().map(|(_, greeting)| greeting.until).chain(self.retry).min()
     }
 
     /// Time has passed.
-    pub(super) fn on_time(&mut self, now: Instant) {
+    pub(super) fn on_time(&mut self, now: Instant, shared: &Shared) {
         self.greetings.retain(|_, greeting| greeting.until > now);
+        if self.retry.is_some_and(|at| at <= now) {
+            self.retry = None;
+            self.proxies.iter().for_each(|(number, proxy)| proxy.ask_again(*number, shared));
+        }
     }
 
     /// Somebody calls a proxy.
@@ -119,7 +127,11 @@ impl Proxies {
             let accepted = match proxy.socket.accept4(SOCK_NONBLOCK | SOCK_CLOEXEC) {
                 Ok((accepted, _)) => accepted,
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
-                Err(_) => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.retry.get_or_insert(now + RETRY);
+                    return;
+                }
             };
             // Otherwise it is closed at once, which is an answer.
             if self.greetings.len() >= MAX_GREETINGS {
@@ -134,6 +146,8 @@ impl Proxies {
                 entry.insert(Greeting { proxy: number, socket, socks, generation, until });
             }
         }
+        // Those who wait already bring no edge of their own.
+        proxy.ask_again(number, shared);
     }
 
     /// A caller says something.
@@ -172,6 +186,15 @@ impl Proxies {
             Some(ends) => drop(flows.accept_proxied(now, ends, greeting.socket, shared)),
             None => say(&greeting.socket, &Reply::HostUnreachable.bytes()),
         }
+    }
+}
+
+impl Proxy {
+    /// Has the kernel tell anew whether there are callers.
+    fn ask_again(&self, number: u64, shared: &Shared) {
+        let token = token(Kind::Proxy, usize::try_from(number).unwrap_or(0), 0);
+        let mut socket = SourceFd(&self.socket.as_raw_fd());
+        let _ = shared.poll.registry().reregister(&mut socket, token, Interest::READABLE);
     }
 }
 

@@ -17,11 +17,12 @@ use nix::errno::Errno;
 use slab::Slab;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::half_open::{HalfOpen, Opener};
 use super::policy::Fate;
 use super::proxy::say;
 use super::refusals::{refuse, send_bare, unconnected, unopened, unreachable};
 use super::{Kind, Share, Shared, slot_of, token};
-use crate::dataplane::{Frame, Instant, PortId};
+use crate::dataplane::{Frame, Instant};
 use crate::flows::segment::{Ends, tcp_segment};
 use crate::flows::socks::Reply;
 use crate::flows::tcp::{Tcp, Timeout, Wants};
@@ -29,16 +30,15 @@ use crate::flows::timers::{Armed, Timers};
 use crate::io::descriptors::with_room;
 use crate::io::device::DeviceError;
 use crate::io::sys::socket as sys;
+use crate::wire::emit::pseudo_header;
 use crate::wire::icmp::{Quote, v4, v6};
-use crate::wire::ip::Version;
+use crate::wire::ip::{Version, protocol};
 use crate::wire::packet::Packet;
 use crate::wire::tcp::{ACK, HEADER_LEN, RST, SYN, Tcp as Segment};
 use crate::wire::{ethernet, tcp};
 
 /// Connections at a time.
 const MAX_FLOWS: usize = 1 << 20;
-/// Connections of one port, or of the host, that one side does not know of yet.
-const MAX_HALF_OPEN: u32 = 1024;
 /// What a peer may always send ahead: a super-frame.
 const LEAST_WINDOW: u32 = 64 * 1024;
 /// Bytes that sockets did not take at once, of all connections together.
@@ -56,8 +56,8 @@ pub(super) struct Flows {
     ready: VecDeque<u32>,
     timers: Timers,
     generation: u32,
-    /// Of each port of the switch, and of the host, connections that one side does not know of yet.
-    half_open: HashMap<Option<PortId>, u32, Hasher>,
+    /// Of each opener, connections that one side does not know of yet.
+    half_open: HalfOpen,
     backlog: usize,
     /// Bytes looked past, where the kernel cannot do it itself.
     scratch: Vec<u8>,
@@ -109,11 +109,26 @@ impl Flows {
             ready: VecDeque::new(),
             timers: Timers::default(),
             generation: 0,
-            half_open: HashMap::default(),
+            half_open: HalfOpen::default(),
             backlog: 0,
             scratch: Vec::new(),
             seed,
         }
+    }
+
+    /// Whose each connection's socket is, after what is counted was compared with what there is.
+    #[cfg(test)]
+    pub(super) fn audit(&self) -> Vec<Option<crate::dataplane::PortId>> {
+        let flows = || self.flows.iter().map(|(_, flow)| flow);
+        assert_eq!(self.flows.len(), self.index.len());
+        assert!(self.index.iter().all(|(ends, slot)| self.flows[*slot as usize].ends == *ends));
+        assert_eq!(self.backlog, flows().map(|flow| flow.backlog.len()).sum::<usize>());
+        let mut half_open = HalfOpen::default();
+        flows().filter(|flow| flow.half_open).for_each(|flow| half_open.add(flow.opener()));
+        assert_eq!(half_open, self.half_open);
+        let is_ready = |slot: usize| self.ready.contains(&(slot as u32));
+        assert!(self.flows.iter().all(|(slot, flow)| !flow.queued || is_ready(slot)));
+        flows().map(|flow| flow.share.owner()).collect()
     }
 
     pub(super) fn has_frames(&self) -> bool {
@@ -122,18 +137,21 @@ impl Flows {
 
     /// The host's address that a connection leaves by.
     pub(super) fn host_socket(&self, ends: &Ends) -> Option<SocketAddr> {
+        self.socket_of(ends)?.local_addr().ok()?.as_socket()
+    }
+
+    pub(super) fn socket_of(&self, ends: &Ends) -> Option<&Socket> {
         let slot = *self.index.get(ends)?;
-        self.flows.get(slot as usize)?.socket.local_addr().ok()?.as_socket()
+        Some(&self.flows.get(slot as usize)?.socket)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// Whether a port of the switch, or the host, may have one more connection.
-    pub(super) fn has_room(&self, from: Option<PortId>) -> bool {
-        let half_open = self.half_open.get(&from).copied().unwrap_or(0);
-        self.flows.len() < MAX_FLOWS && half_open < MAX_HALF_OPEN
+    /// Whether an opener may have one more connection.
+    pub(super) fn has_room(&self, opener: Opener) -> bool {
+        self.flows.len() < MAX_FLOWS && self.half_open.has_room(opener)
     }
 
     /// Whether there is a connection with these ends.
@@ -157,6 +175,10 @@ impl Flows {
             destination_port: segment.source,
         };
         let payload = bytes.get(packet.transport..packet.end).unwrap_or_default();
+        // Behind a socket nobody could tell any more.
+        if !packet.partial_checksum && !is_sound(packet, payload) {
+            return Err(DeviceError::Unsupported);
+        }
         let mss =
             if segment.flags & SYN == 0 { None } else { tcp::mss(payload, segment).map(|(_, mss)| mss) };
         let Some(slot) = self.index.get(&ends).map(|slot| *slot as usize) else {
@@ -174,9 +196,13 @@ impl Flows {
             self.remove(slot, true, shared);
             return Ok(());
         }
+        if received.stray {
+            refuse(&ends, segment, shared);
+            return Ok(());
+        }
         if received.opened {
             flow.half_open = false;
-            count_down(&mut self.half_open, flow.share.owner());
+            self.half_open.remove(flow.opener());
             if std::mem::take(&mut flow.proxied) {
                 say(&flow.socket, &Reply::Succeeded.bytes());
             }
@@ -247,7 +273,7 @@ impl Flows {
                 return Err(DeviceError::Denied);
             }
         };
-        if !self.has_room(shared.from) {
+        if !self.has_room(Opener::of(shared.from, &ends)) {
             // It will ask again.
             return Err(DeviceError::Limit);
         }
@@ -271,7 +297,7 @@ impl Flows {
         socket: Socket,
         shared: &mut Shared,
     ) -> Result<(), DeviceError> {
-        if self.has(&ends) || !self.has_room(None) {
+        if self.has(&ends) || !self.has_room(Opener::of(None, &ends)) {
             return Err(DeviceError::Limit);
         }
         // Who is outside takes nothing of a container's share.
@@ -304,6 +330,8 @@ impl Flows {
         shared: &mut Shared,
     ) -> Result<(), DeviceError> {
         let share = shared.take_share()?;
+        // We answer the peer's own questions whether anybody is there, so the host's other end must be asked, too.
+        let _ = socket.set_keepalive(true);
         self.generation = self.generation.wrapping_add(1) & 0x0fff_ffff;
         let entry = self.flows.vacant_entry();
         let (slot, generation) = (entry.key(), self.generation);
@@ -332,7 +360,7 @@ impl Flows {
             window: LEAST_WINDOW,
             share,
         });
-        *self.half_open.entry(shared.from).or_default() += 1;
+        self.half_open.add(Opener::of(shared.from, &ends));
         // Slots are below MAX_FLOWS.
         self.index.insert(ends, slot as u32);
         self.queue(slot);
@@ -357,10 +385,11 @@ impl Flows {
     }
 
     fn remove(&mut self, slot: usize, abort: bool, shared: &mut Shared) {
-        if let Some(flow) = self.flows.try_remove(slot) {
+        if let Some(mut flow) = self.flows.try_remove(slot) {
+            self.timers.disarm(slot, &mut flow.armed);
             self.index.remove(&flow.ends);
             if flow.half_open {
-                count_down(&mut self.half_open, flow.share.owner());
+                self.half_open.remove(flow.opener());
             }
             self.backlog -= flow.backlog.len();
             if flow.proxied {
@@ -417,14 +446,9 @@ impl Flows {
 
     /// Time has passed.
     pub(super) fn on_time(&mut self, now: Instant, shared: &mut Shared) {
-        while let Some((at, key)) = self.timers.pop(now) {
-            let (slot, generation) = ((key & 0xffff_ffff) as usize, (key >> 32) as u32);
-            let Some(flow) = self.flows.get_mut(slot).filter(|flow| flow.generation == generation) else {
-                continue;
-            };
-            if !flow.armed.fired(at) {
-                continue;
-            }
+        while let Some((_, slot)) = self.timers.pop(now) {
+            let Some(flow) = self.flows.get_mut(slot) else { continue };
+            flow.armed.fired();
             match flow.machine.on_timeout(now) {
                 Timeout::Goes => self.queue(slot),
                 Timeout::Over => self.break_off(slot, shared),
@@ -439,8 +463,7 @@ impl Flows {
             let Some(flow) = self.flows.get_mut(slot) else { continue };
             flow.queued = false;
             let said = flow.say(now, frame, shared, &mut self.scratch);
-            let key = u64::from(flow.generation) << 32 | slot as u64;
-            self.timers.arm(key, &mut flow.armed, flow.machine.deadline());
+            self.timers.arm(slot, &mut flow.armed, flow.machine.deadline());
             match said {
                 Ok(has_said) => {
                     if flow.machine.is_over() && flow.backlog.is_empty() {
@@ -461,6 +484,10 @@ impl Flows {
 }
 
 impl Flow {
+    fn opener(&self) -> Opener {
+        Opener::of(self.share.owner(), &self.ends)
+    }
+
     /// Puts the next segment of the connection into `frame`; whether there is one.
     fn say(
         &mut self,
@@ -492,7 +519,7 @@ impl Flow {
                     Some(len) => {
                         // The edge of the end may have come with the bytes before it.
                         self.readable = len == room;
-                        (len, false)
+                        (len, self.ends_behind(offset as usize + len))
                     }
                     None => {
                         (self.readable, self.closing) = (false, false);
@@ -548,6 +575,16 @@ impl Flow {
             *at += len as u32;
         }
         Ok(len)
+    }
+
+    /// Whether the socket's other side has ended, and all that it said are these `len` bytes: its end goes with the
+    /// last of them then, and wakes nobody of its own.
+    fn ends_behind(&mut self, len: usize) -> bool {
+        let is_all = self.closing && sys::unread(self.socket.as_fd()).is_ok_and(|unread| unread == len);
+        if is_all {
+            self.machine.end();
+        }
+        is_all
     }
 
     /// Takes out of the socket what the peer has.
@@ -656,14 +693,10 @@ impl Flow {
     }
 }
 
-/// One half-open connection less.
-fn count_down(half_open: &mut HashMap<Option<PortId>, u32, Hasher>, owner: Option<PortId>) {
-    if let Some(count) = half_open.get_mut(&owner) {
-        *count -= 1;
-        if *count == 0 {
-            half_open.remove(&owner);
-        }
-    }
+/// Whether the checksum of a whole segment is right.
+fn is_sound(packet: &Packet, segment: &[u8]) -> bool {
+    let sum = pseudo_header(packet.source, packet.destination, protocol::TCP, segment.len());
+    sum.add(segment).finish() == [0, 0]
 }
 
 fn looked(result: io::Result<usize>) -> Result<Option<usize>, Broken> {

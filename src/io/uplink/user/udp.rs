@@ -2,21 +2,23 @@
 //!
 //! Theory of operation. The socket is connected to nobody: it carries the datagrams to every destination
 //! (RFC 4787 REQ-1), and whoever answers is named by the packet that the answer becomes. Bursts travel whole in both
-//! directions where the kernel can (`UDP_SEGMENT`, `UDP_GRO`): one call for up to 64 datagrams.
+//! directions where the kernel can (`UDP_SEGMENT`, `UDP_GRO`): one call for up to 64 datagrams, which burst.rs gathers.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use mio::event::Event;
+use nix::errno::Errno;
 use socket2::Socket;
 
 use super::Shared;
+use super::burst::{Burst, QUOTED, Way};
 use super::datagram;
 use super::host_socket::{Carries, HostSocket, Received, Treatment};
 use super::mapped::{self, Sockets};
 use super::policy::Policy;
-use crate::dataplane::{Frame, Instant};
+use crate::dataplane::{Frame, Instant, Traffic};
 use crate::flows::mappings::Key;
 use crate::flows::segment::{Ends, Link, udp_datagram};
 use crate::io::device::DeviceError;
@@ -26,18 +28,20 @@ use crate::wire::ip::protocol;
 use crate::wire::packet::Packet;
 use crate::wire::udp::{HEADER_LEN, Udp};
 
-/// Bytes of a datagram that an ICMP error quotes, with its header.
-const QUOTED: usize = 128;
-
 /// All mappings.
 #[derive(Debug)]
 pub(super) struct Flows {
     pub(super) sockets: Sockets,
+    /// What is kept to go together, and the memory of what went before.
+    burst: Option<Burst>,
+    sent: Option<Burst>,
+    /// Frames that were taken, and for which there was no room.
+    lost: Traffic,
 }
 
 impl Flows {
     pub(super) fn new(seed: u64) -> Self {
-        Self { sockets: Sockets::new(Carries::Udp, seed) }
+        Self { sockets: Sockets::new(Carries::Udp, seed), burst: None, sent: None, lost: Traffic::default() }
     }
 
     /// A datagram out of the switch, or a burst of them.
@@ -52,19 +56,51 @@ impl Flows {
     ) -> Result<(), DeviceError> {
         let whole = sound(bytes, packet, datagram)?;
         let ends = mapped::ends_of(packet, datagram.destination, datagram.source);
+        let way = Way { ends, treatment: Treatment::of(packet) };
+        let payload = whole.get(HEADER_LEN..).unwrap_or_default();
+        let size = offload.gso().map(|_| offload.gso_size);
+        if size.is_none() && self.burst.as_mut().is_some_and(|burst| burst.takes(&way, payload, bytes.len()))
+        {
+            return Ok(());
+        }
+        self.send_burst(now, shared);
         let quoted = &whole[..whole.len().min(QUOTED)];
         let (key, to) = mapped::way(&ends, protocol::UDP, quoted, shared)?;
-        let mapping = match self.sockets.of(now, key, to, shared) {
-            Ok(mapping) => mapping?,
+        let slot = match self.sockets.of(now, key, to, shared) {
+            Ok(slot) => slot?,
             Err(error) => return mapped::unsent(&ends, protocol::UDP, quoted, &error, shared),
         };
-        mapping.sent(now);
-        let size = offload.gso().map(|_| offload.gso_size);
-        let payload = whole.get(HEADER_LEN..).unwrap_or_default();
-        match mapping.socket.socket.send(payload, size, to, Treatment::of(packet)) {
+        if size.is_none() {
+            let burst = Burst::begin(self.sent.take(), (way, slot, to), payload, quoted, bytes.len());
+            self.burst = Some(burst);
+            return Ok(());
+        }
+        let mapping = self.sockets.sends(now, slot).ok_or(DeviceError::Limit)?;
+        match mapping.socket.socket.send(payload, size, to, way.treatment) {
             Ok(()) => Ok(()),
             Err(error) => mapped::unsent(&ends, protocol::UDP, quoted, &error, shared),
         }
+    }
+
+    /// What was kept goes. Frames that were taken, and for which there was no room since this was asked last.
+    pub(super) fn flush(&mut self, now: Instant, shared: &mut Shared) -> Traffic {
+        self.send_burst(now, shared);
+        std::mem::take(&mut self.lost)
+    }
+
+    fn send_burst(&mut self, now: Instant, shared: &mut Shared) {
+        let Some(burst) = self.burst.take() else { return };
+        let (way, (payload, size)) = (&burst.way, burst.payload());
+        let sent = match self.sockets.sends(now, burst.slot) {
+            Some(mapping) => mapping.socket.socket.send(payload, size, burst.to, way.treatment),
+            None => Err(Errno::ENOBUFS.into()),
+        };
+        if let Err(error) = sent
+            && mapped::unsent(&way.ends, protocol::UDP, burst.quoted(), &error, shared).is_err()
+        {
+            self.lost.add(&burst.traffic);
+        }
+        self.sent = Some(burst);
     }
 
     /// A socket has something to say.
