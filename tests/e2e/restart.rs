@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,6 +15,8 @@ use crate::world::WHO;
 
 scenarios! {
     a_killed_daemon_is_replaced_by_its_like
+    connections_between_containers_go_on
+    a_command_that_starts_a_daemon_finds_what_waits
     what_is_published_is_published_again
     who_ended_meanwhile_is_released
     a_stopped_daemon_leaves_its_containers_alone
@@ -112,6 +115,56 @@ fn a_killed_daemon_is_replaced_by_its_like(lab: &Lab) {
     assert_eq!(lab.row("ps -a", "name", "alice")["state"], "exited");
     lab.ok("start alice");
     assert!(lab.pings("alice", "bob"));
+}
+
+/// Gives back what it is sent. Words: address, port.
+const ECHO: &str = "
+import socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print('ready')
+c, _ = s.accept()
+while True: c.sendall(c.recv(1))
+";
+
+/// Asks an [`ECHO`] by one connection for ever, and prints when it was answered. Words: address, port.
+const TICKS: &str = "
+import socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+print('ready')
+while True:
+    s.sendall(b'x')
+    s.recv(1) == b'x' or sys.exit(1)
+    print(time.time())
+    time.sleep(0.02)
+";
+
+fn connections_between_containers_go_on(lab: &Lab) {
+    lab.daemon("");
+    lab.ok("network create net1");
+    lab.idle("alice", "net1");
+    lab.idle("bob", "net1");
+    let address = lab.address("alice");
+    let _echo = lab.serves("alice", ECHO, &[&address, "7"]);
+    let ticks = lab.serves("bob", TICKS, &[&address, "7"]);
+    let mut ticks = ticks.lines.map(|line| line.parse::<f64>().unwrap());
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        end(lab, signal);
+        next(lab, "");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!(ticks.any(|tick| tick > now), "the connection ended with {signal}");
+    }
+}
+
+fn a_command_that_starts_a_daemon_finds_what_waits(lab: &Lab) {
+    lab.daemon("");
+    lab.idle("box", "bridge");
+    let (init, address) = (pid_of(lab, "box"), lab.address("box"));
+    end(lab, Signal::SIGTERM);
+    // Without a state to come back to, a daemon would be started for this command alone.
+    until("an answer from who waited", || {
+        lab.ts(&format!("run --rm ping -c1 -W1 {address}")).status.success()
+    });
+    assert_eq!(pid_of(lab, "box"), init);
 }
 
 /// A container's init by a listing from when there was a daemon.
