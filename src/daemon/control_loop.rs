@@ -87,11 +87,12 @@ impl ControlLoop {
     /// Runs until the daemon is done, then ends its containers unless they are to outlive it.
     pub(super) fn run(mut self, mut daemon: Daemon, reports: &Receiver<Event>) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(128);
+        let mut again = None;
         if let Some(watch) = &daemon.resolv_conf {
             register(self.poll.registry(), watch, RESOLV_CONF, Interest::READABLE)?;
         }
         while !daemon.is_done(self.connections.keys().copied()) {
-            match self.poll.poll(&mut events, None) {
+            match self.poll.poll(&mut events, again) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other.context("the control loop cannot poll")?,
             }
@@ -108,7 +109,7 @@ impl ControlLoop {
             self.watch_new_processes(&mut daemon);
             self.answer_waiting(&mut daemon);
             self.tell_supervisors(&mut daemon);
-            daemon.save_changes();
+            again = daemon.save_changes();
             if self.starved {
                 // This turn may have closed something.
                 self.accept(&mut daemon);

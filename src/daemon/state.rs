@@ -1,16 +1,20 @@
 //! What is declared, on its way into the state file.
 //!
 //! After each turn the control loop compares the model with what was saved of it last, and hands what differs
-//! to the thread that saves. Static fdb entries, ports that were set down, captures, flows and counters are not
+//! to the thread that saves, if that is idle; else it looks again a moment later. Static fdb entries, ports that were set down, captures, flows and counters are not
 //! declared, and end with the daemon.
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use super::Daemon;
 use crate::control::Model;
 use crate::control::state::{KeptShell, Saved};
 use crate::io::state_file::{Saver, StateFile, Text};
+
+/// How soon the thread that saves is looked at again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 impl Text for Saved {
     fn text(&self) -> io::Result<Vec<u8>> {
@@ -24,19 +28,21 @@ pub(super) struct Keeper {
     boot: String,
     /// The model as it was saved last.
     saved: Option<Model>,
+    /// It has changed since, and the thread was not idle.
+    is_late: bool,
 }
 
 impl Keeper {
     /// Starts its thread.
     pub(super) fn start(file: StateFile, boot: String) -> io::Result<Self> {
-        Ok(Self { saver: Saver::start(file)?, boot, saved: None })
+        Ok(Self { saver: Saver::start(file)?, boot, saved: None, is_late: false })
     }
 }
 
 impl fmt::Display for Keeper {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", self.saver.path().display())?;
-        if !self.saver.is_saved() {
+        if self.is_late || !self.saver.is_saved() {
             out.write_str(", being saved")?;
         }
         self.saver.failure().map_or(Ok(()), |why| write!(out, ", which cannot be written: {why}"))
@@ -44,12 +50,21 @@ impl fmt::Display for Keeper {
 }
 
 impl Daemon {
-    /// Has the model saved, if it has changed.
-    pub(super) fn save_changes(&mut self) {
-        let Some(keeper) = &self.state else { return };
-        if keeper.saved.as_ref() == Some(&self.model) {
-            return;
+    /// Has the model saved, if it has changed; when to look again, if it cannot be saved at once.
+    pub(super) fn save_changes(&mut self) -> Option<Duration> {
+        let keeper = self.state.as_mut()?;
+        let has_changed = keeper.saved.as_ref() != Some(&self.model);
+        keeper.is_late = has_changed && !keeper.saver.is_idle();
+        if keeper.is_late {
+            return Some(AGAIN);
         }
+        if has_changed {
+            self.save();
+        }
+        None
+    }
+
+    fn save(&mut self) {
         let shell = |id| {
             let shell = self.containers.get(&id);
             shell.map_or_else(KeptShell::default, |shell| KeptShell {
@@ -58,15 +73,15 @@ impl Daemon {
                 whence: shell.whence.clone(),
             })
         };
-        keeper.saver.save(Saved::of(&self.model, &keeper.boot, shell));
         if let Some(keeper) = &mut self.state {
+            keeper.saver.save(Saved::of(&self.model, &keeper.boot, shell));
             keeper.saved = Some(self.model.clone());
         }
     }
 
     /// The daemon ends, and so do its containers; or they wait for the next one, if there is a state for it.
     pub(super) fn finish(&mut self) {
-        self.save_changes();
+        self.save();
         match self.state.take() {
             Some(keeper) if !self.ends_all => {
                 drop(keeper); // saves what waits

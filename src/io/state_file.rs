@@ -1,11 +1,11 @@
 //! The file that a daemon's state is in, and the thread that writes it.
 //!
 //! Theory of operation. A save writes a new file beside the old one, makes it durable, and takes the
-//! old one's name: whoever is killed in between leaves the old state or the new one. What the daemon
-//! wants saved goes into a slot that the thread empties: while a save is on its way to the disk, and
-//! for ten times as long after it, newer states replace each other there. So a single change is on the disk
-//! at once, a burst of changes is a few saves, saving takes a tenth of a CPU at most however much there is to
-//! save, and the control loop never waits for a disk. The last one is written when the daemon ends.
+//! old one's name: whoever is killed in between leaves the old state or the new one. The thread is idle when a
+//! save is on the disk and ten times as long has passed; the daemon gives it the next state then. So a
+//! single change is on the disk at once, a burst of changes is a few saves, saving takes a tenth of a CPU at
+//! most however much there is to save, and the control loop never waits for a disk. A state that is given
+//! earlier waits in a slot, instead of any that waits there: the last one is written when the daemon ends.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -145,6 +145,8 @@ struct Shared<T> {
     failure: Mutex<Option<String>>,
     /// Nothing waits to be saved, nor is being saved.
     is_saved: AtomicBool,
+    /// A state that comes now is saved at once.
+    is_idle: AtomicBool,
 }
 
 impl<T: Text> Saver<T> {
@@ -164,6 +166,7 @@ impl<T: Text> Saver<T> {
     pub fn save(&self, state: T) {
         let mut slot = lock(&self.shared.slot);
         self.shared.is_saved.store(false, Ordering::Release);
+        self.shared.is_idle.store(false, Ordering::Release);
         *slot = Some(state);
         drop(slot);
         if let Some(bell) = &self.bell {
@@ -175,6 +178,11 @@ impl<T: Text> Saver<T> {
     /// Whether all that was to be saved is on the disk, or could not be put there.
     pub fn is_saved(&self) -> bool {
         self.shared.is_saved.load(Ordering::Acquire)
+    }
+
+    /// Whether a state that comes now is saved at once.
+    pub fn is_idle(&self) -> bool {
+        self.shared.is_idle.load(Ordering::Acquire)
     }
 
     /// Where it is saved.
@@ -216,7 +224,8 @@ impl<T> Drop for Saver<T> {
 
 impl<T: Text> Shared<T> {
     fn new(file: StateFile) -> Self {
-        Self { file, slot: Mutex::new(None), failure: Mutex::new(None), is_saved: AtomicBool::new(true) }
+        let [is_saved, is_idle] = [true, true].map(AtomicBool::new);
+        Self { file, slot: Mutex::new(None), failure: Mutex::new(None), is_saved, is_idle }
     }
 
     /// Saves what waits; whether there was anything.
@@ -239,6 +248,8 @@ fn run<T: Text>(shared: &Shared<T>, rung: &Receiver<()>) {
         let start = Instant::now();
         if shared.save() {
             goes_on &= pause(rung, (start.elapsed() * PAUSES).min(LONGEST_PAUSE));
+            let slot = lock(&shared.slot);
+            shared.is_idle.store(slot.is_none(), Ordering::Release);
         }
     }
     shared.save();
@@ -293,11 +304,12 @@ mod tests {
             std::thread::yield_now();
         }
         (1..1000).for_each(|number| saver.save(slow(number)));
-        assert!(!saver.is_saved());
+        assert!(!saver.is_saved() && !saver.is_idle());
         drop(let_go);
-        while !saver.is_saved() {
+        while !saver.is_idle() {
             std::thread::yield_now();
         }
+        assert!(saver.is_saved());
         drop(saver);
         assert_eq!(asked.load(Ordering::SeqCst), 2);
         assert_eq!(StateFile::lock(&path).unwrap().read().unwrap().unwrap(), b"999");
