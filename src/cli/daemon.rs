@@ -147,12 +147,14 @@ pub fn status(global: &Global) -> anyhow::Result<u8> {
     }
     let Status { pid, version, engine, offload, networks, containers, ports, captures, .. } = status;
     let frames = if offload { "super-frames of up to 64 KiB" } else { "plain frames" };
-    println!("daemon      pid {pid}, version {version}, at {}", status.socket.display());
-    println!("engine      {engine}, {frames}");
-    println!("serves      networks {networks}, containers {containers}, ports {ports}, captures {captures}");
-    println!("confinement {}", status.confinement);
-    println!("state       {}", status.state);
-    let (limit, shortages) = (status.descriptor_limit, status.descriptor_shortages);
-    println!("descriptors limit {limit}, too few {shortages} times");
-    Ok(0)
+    let Status { socket, confinement, state, descriptor_limit, descriptor_shortages, .. } = status;
+    output::print(&format!(
+        "daemon      pid {pid}, version {version}, at {}\n\
+         engine      {engine}, {frames}\n\
+         serves      networks {networks}, containers {containers}, ports {ports}, captures {captures}\n\
+         confinement {confinement}\n\
+         state       {state}\n\
+         descriptors limit {descriptor_limit}, too few {descriptor_shortages} times\n",
+        socket.display()
+    ))
 }

@@ -20,6 +20,7 @@ scenarios! {
     any_bytes_are_borne
     clients_that_die_are_borne
     a_foreground_daemon_ends_by_signal
+    status_ends_quietly_when_nobody_reads
 }
 
 fn inits(lab: &Lab) -> Vec<Pid> {
@@ -211,4 +212,13 @@ fn a_foreground_daemon_ends_by_signal(lab: &Lab) {
         assert!(!lab.socket().exists());
         until("the container's end", || !is_alive(init));
     }
+}
+
+fn status_ends_quietly_when_nobody_reads(lab: &Lab) {
+    lab.daemon("");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = lab.tapswitch(&["status"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
 }
