@@ -21,7 +21,7 @@ use crate::io::{descriptors, patience, resolv_conf};
 #[command(
     after_help = "EXAMPLES\n  tapswitch daemon -d\n  tapswitch --socket /tmp/second/control.sock daemon --no-offload\n  \
     tapswitch daemon -d --icc=false --ip-masq=false\n  tapswitch daemon -d --uplink none\n  \
-    tapswitch daemon -d --config daemon.json\n  tapswitch daemon -d --dns 10.0.0.53 --bip 172.26.0.1/16 --mtu 1400"
+    tapswitch daemon -d --state none\n  tapswitch daemon -d --config daemon.json\n  tapswitch daemon -d --dns 10.0.0.53 --bip 172.26.0.1/16 --mtu 1400"
 )]
 pub struct DaemonArgs {
     /// Go to the background once it listens

@@ -38,6 +38,10 @@ impl Daemon {
         let inside = netlink(next(&mut descriptors, "a netlink socket")?)?;
         let mut taps: Vec<(Id, OwnedFd)> = networks.iter().copied().zip(descriptors).collect();
         for endpoint in &endpoints {
+            if self.links.get(&PortId(endpoint.port)).is_some_and(|link| link.container == id) {
+                // It has joined this network since we started.
+                continue;
+            }
             let at = taps.iter().position(|(network, _)| *network == endpoint.network);
             let adopted =
                 at.map(|at| taps.swap_remove(at).1).map(|tap| self.adopt_port(id, endpoint, tap, &inside));

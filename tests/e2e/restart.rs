@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ scenarios! {
     a_killed_daemon_is_replaced_by_its_like
     connections_between_containers_go_on
     a_command_that_starts_a_daemon_finds_what_waits
+    a_daemon_that_is_killed_at_any_moment_comes_back
     what_is_published_is_published_again
     who_ended_meanwhile_is_released
     a_stopped_daemon_leaves_its_containers_alone
@@ -171,6 +173,56 @@ fn a_command_that_starts_a_daemon_finds_what_waits(lab: &Lab) {
 fn init_of(identities: &[Value], name: &str) -> Pid {
     let row = identities.iter().find(|row| row[1] == name && row[2].is_u64()).unwrap();
     Pid::from_raw(i32::try_from(row[2].as_i64().unwrap()).unwrap())
+}
+
+fn a_daemon_that_is_killed_at_any_moment_comes_back(lab: &Lab) {
+    lab.daemon("");
+    lab.ok("network create --subnet 10.1.0.0/24 net1");
+    lab.ok("network create --subnet 10.2.0.0/24 net2");
+    lab.idle("peer", "net1");
+    for round in 0..6 {
+        let daemon = lab.daemon_pid();
+        let lines = [
+            format!("run -d --name run{round} --network net1"),
+            "network connect net2 peer".to_owned(),
+            "network disconnect net2 peer".to_owned(),
+            format!("network create own{round}"),
+        ];
+        let words = lines.iter().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mut commands: Vec<_> = words
+            .map(|words| {
+                let mut command = lab.tapswitch(&words);
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+                lab.start(command)
+            })
+            .collect();
+        // One of them has ended, the others are somewhere.
+        commands[round % 4].0.wait().unwrap();
+        kill(daemon, Signal::SIGKILL).unwrap();
+        until("the daemon's end", || !is_alive(daemon));
+        commands.iter_mut().for_each(|command| drop(command.0.wait()));
+        // A 'run' that found none may have started the next daemon.
+        lab.ts("daemon -d");
+        until("every port to be up", || lab.json("show ports").iter().all(|row| row["state"] == "up"));
+        for row in lab.json("ps").iter().filter(|row| row["networks"].as_str().unwrap().contains("net1")) {
+            let name = row["name"].as_str().unwrap();
+            assert!(name == "peer" || lab.pings("peer", name), "{name} in round {round}");
+        }
+        assert!(lab.inside("peer", "ip link").contains("eth0"));
+    }
+    assert!(lab.json("network ls").len() >= 3);
+    // Whoever is not known any more has ended.
+    let known = lab.json("ps").len();
+    until("the unknown to end", || {
+        let inits = fs::read_dir(lab.socket().with_extension("d")).unwrap().flatten();
+        inits.filter(|entry| is_alive(noted(&entry.path()))).count() == known
+    });
+}
+
+/// The init that a container's directory tells of.
+fn noted(directory: &Path) -> Pid {
+    let init = fs::read_to_string(directory.join("init")).unwrap_or_default();
+    Pid::from_raw(init.split(' ').next().and_then(|pid| pid.parse().ok()).unwrap_or(0))
 }
 
 fn what_is_published_is_published_again(lab: &Lab) {
