@@ -2,10 +2,10 @@
 //!
 //! Theory of operation. A save writes a new file beside the old one, makes it durable, and takes the
 //! old one's name: whoever is killed in between leaves the old state or the new one. The thread is idle when a
-//! save is on the disk and ten times as long has passed; the daemon gives it the next state then. So a
-//! single change is on the disk at once, a burst of changes is a few saves, saving takes a tenth of a CPU at
-//! most however much there is to save, and the control loop never waits for a disk. A state that is given
-//! earlier waits in a slot, instead of any that waits there: the last one is written when the daemon ends.
+//! save is on the disk and ten times as long has passed (a quarter of a second at most); the daemon gives it the
+//! next state then. So a single change is on the disk at once, a burst of changes is a few saves, and the
+//! control loop never waits for a disk. A state that is given earlier waits in a slot, instead of any that waits
+//! there: the last one is written when the daemon ends.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -26,7 +26,7 @@ use crate::io::private::{self, NoLock};
 /// How much longer than a save took the next one waits ...
 const PAUSES: u32 = 10;
 /// ... at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A daemon's state file, which no other daemon has.
 #[derive(Debug)]

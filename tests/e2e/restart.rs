@@ -36,9 +36,14 @@ fn pid_of(lab: &Lab, container: &str) -> Pid {
     Pid::from_raw(i32::try_from(lab.row("ps", "name", container)["pid"].as_i64().unwrap()).unwrap())
 }
 
+/// Waits until all that the daemon was told is on the disk.
+fn saved(lab: &Lab) {
+    until("the state to be saved", || !lab.ok("status").contains("being saved"));
+}
+
 /// Ends the daemon by a signal, when all that it was told is on the disk.
 fn end(lab: &Lab, signal: Signal) {
-    until("the state to be saved", || !lab.ok("status").contains("being saved"));
+    saved(lab);
     let daemon = lab.daemon_pid();
     kill(daemon, signal).unwrap();
     until("the daemon's end", || !is_alive(daemon));
@@ -180,6 +185,7 @@ fn a_daemon_that_is_killed_at_any_moment_comes_back(lab: &Lab) {
     lab.ok("network create --subnet 10.1.0.0/24 net1");
     lab.ok("network create --subnet 10.2.0.0/24 net2");
     lab.idle("peer", "net1");
+    saved(lab);
     for round in 0..6 {
         let daemon = lab.daemon_pid();
         let lines = [
