@@ -66,6 +66,9 @@ pub struct CaptureArgs {
     /// Hand on each frame at once, with -w
     #[arg(short = 'U')]
     pub packet_buffered: bool,
+    /// Accepted for tcpdump's sake: a port of the switch sees what passes it, and nothing else
+    #[arg(short = 'p', hide = true)]
+    no_promiscuous: bool,
     /// List what can be watched, and end
     #[arg(short = 'D', conflicts_with_all = ["read", "write"])]
     pub list: bool,

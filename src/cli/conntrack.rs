@@ -1,4 +1,4 @@
-//! `conntrack`: flows as conntrack-tools show and delete them, and events as they come.
+//! `conntrack`: flows as conntrack-tools show, count and delete them, and events as they come.
 
 use std::io::{self, PipeReader, Read};
 use std::net::IpAddr;
@@ -13,12 +13,14 @@ use super::{Global, output, tables};
 use crate::control::requests::{FlowFilter, Request, ViewRequest};
 use crate::control::show::{self, ConntrackRow, FlowNews};
 
-/// List, watch or delete flows, as conntrack does
+/// List, count, watch or delete flows, as conntrack does
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES
   tapswitch conntrack -L                         all flows
   tapswitch conntrack -L -p tcp -s 172.19.0.2    alice's TCP connections
+  tapswitch conntrack -L -p tcp --dport 80       who talks to web servers
+  tapswitch conntrack -C                         how many flows there are
   tapswitch conntrack -E -p icmp                 pings, as they come and go, until it is interrupted
   tapswitch conntrack -D -d 198.51.100.1         forget all flows to there
 
@@ -35,6 +37,15 @@ pub struct ConntrackArgs {
     /// Only to this address or prefix
     #[arg(short, long = "dst", alias = "orig-dst", value_name = "IP", value_parser = address)]
     destination: Option<IpNet>,
+    /// Only from this port
+    #[arg(long, alias = "orig-port-src", value_name = "PORT")]
+    sport: Option<u16>,
+    /// Only to this port
+    #[arg(long, alias = "orig-port-dst", value_name = "PORT")]
+    dport: Option<u16>,
+    /// Only of this IP version
+    #[arg(short, long, value_parser = ["ipv4", "ipv6"])]
+    family: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,6 +60,9 @@ struct Operation {
     /// Delete flows, and list them
     #[arg(short = 'D', long = "delete")]
     delete: bool,
+    /// Count flows
+    #[arg(short = 'C', long = "count")]
+    count: bool,
 }
 
 /// A protocol by name or number.
@@ -81,8 +95,15 @@ fn address(word: &str) -> Result<IpNet, String> {
 /// # Errors
 /// When no daemon runs, or ends meanwhile.
 pub fn run(global: &Global, arguments: &ConntrackArgs) -> anyhow::Result<u8> {
-    let ConntrackArgs { operation, protocol, source, destination } = arguments;
-    let filter = FlowFilter { protocol: *protocol, source: *source, destination: *destination };
+    let ConntrackArgs { operation, protocol, source, destination, sport, dport, family } = arguments;
+    let filter = FlowFilter {
+        protocol: *protocol,
+        source: *source,
+        destination: *destination,
+        source_port: *sport,
+        destination_port: *dport,
+        v6: family.as_ref().map(|family| family == "ipv6"),
+    };
     let mut daemon = Daemon::connect(&global.socket())?;
     if operation.event {
         return watch(global, daemon, filter);
@@ -93,6 +114,13 @@ pub fn run(global: &Global, arguments: &ConntrackArgs) -> anyhow::Result<u8> {
         false => ViewRequest::Flows { cursor, filter },
     };
     let mut count = 0;
+    if operation.count {
+        tables::pages(&mut daemon, request, |rows: Vec<ConntrackRow>| {
+            count += rows.len();
+            Ok(true)
+        })?;
+        return output::print(&format!("{count}\n"));
+    }
     if global.json {
         return tables::print(&mut daemon, true, request, |_: &[ConntrackRow]| String::new());
     }

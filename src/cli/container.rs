@@ -16,7 +16,7 @@ use crate::container;
 use crate::control::Kind;
 use crate::control::model::{ContainerKind, EndpointSpec};
 use crate::control::requests::{ContainerFacts, Request};
-use crate::control::show::{self, ContainerRow};
+use crate::control::show::{self, ContainerRow, Filters};
 use crate::io::netns::{Descriptors, Target, allow_ipv6, open_inside};
 
 /// How long `stop` waits before it kills, as Docker.
@@ -24,6 +24,8 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// List containers.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES\n  tapswitch ps -a -f network=net1 -f status=exited\n  \
+    tapswitch ps --format 'table {{.Names}}\\t{{.Networks}}\\t{{.Addresses}}'")]
 pub struct PsArgs {
     /// Those that have ended, too
     #[arg(short, long)]
@@ -34,6 +36,18 @@ pub struct PsArgs {
     /// Whole ids and commands
     #[arg(long)]
     no_trunc: bool,
+    /// Only these: name=PART, id=, status=, network=, label=KEY[=VALUE], exited=CODE
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// A template for each line, as {{.Names}}, 'table {{.Names}}\t{{.Ports}}', or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// The last ones that were created, in whatever state
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    last: Option<usize>,
+    /// The last one that was created, in whatever state
+    #[arg(short, long)]
+    latest: bool,
 }
 
 /// Show containers, or networks, in full as Docker does.
@@ -42,9 +56,12 @@ pub struct PsArgs {
     after_help = "EXAMPLE\n  tapswitch inspect -f '{{.NetworkSettings.Networks.net1.IPAddress}}' alice"
 )]
 pub struct InspectArgs {
-    /// A template: {{.State.Pid}} or {{json .NetworkSettings}}
+    /// A template in Go's language: {{.State.Pid}}, {{json .NetworkSettings}}, {{range $k, $v := .…}}…{{end}}
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
+    /// Look for this kind alone
+    #[arg(long = "type", value_name = "KIND", value_parser = ["container", "network"])]
+    kind: Option<String>,
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -81,14 +98,22 @@ pub struct ExecArgs {
 /// # Errors
 /// When no daemon runs.
 pub fn ps(global: &Global, arguments: &PsArgs) -> anyhow::Result<u8> {
-    let rows: Vec<ContainerRow> =
-        Daemon::connect(&global.socket())?.call(Request::ContainerList { all: arguments.all })?;
+    let filters = Filters::read(&arguments.filter, &ContainerRow::FILTERS)?;
+    let last = if arguments.latest { Some(1) } else { arguments.last };
+    let all = arguments.all || last.is_some() || filters.has("status") || filters.has("exited");
+    let mut rows: Vec<ContainerRow> =
+        Daemon::connect(&global.socket())?.call(Request::ContainerList { all })?;
+    rows.retain(|row| row.fits(&filters));
+    rows.truncate(last.unwrap_or(usize::MAX));
     if global.json {
         return output::json(&rows);
     }
     if arguments.quiet {
         let len = if arguments.no_trunc { 64 } else { 12 };
         return output::print(&rows.iter().map(|row| format!("{:.len$}\n", row.id)).collect::<String>());
+    }
+    if let Some(format) = &arguments.format {
+        return output::print(&show::container_format(&rows, format, arguments.no_trunc)?);
     }
     output::print(&show::container_table(&rows, arguments.no_trunc))
 }
@@ -101,13 +126,16 @@ pub fn inspect(global: &Global, arguments: InspectArgs) -> anyhow::Result<u8> {
     let mut daemon = Daemon::connect(&global.socket())?;
     let mut found = Vec::new();
     for name in arguments.names {
-        let container = daemon.call(Request::ContainerInspect { names: vec![name.clone()] });
-        let one: Vec<serde_json::Value> = match container {
-            Err(error) if is_refused(&error, Kind::UnknownContainer) => {
-                // As docker inspect, which looks for everything of that name.
-                daemon.call(Request::NetworkInspect { names: vec![name] }).map_err(|_| error)?
+        let one: Vec<serde_json::Value> = if arguments.kind.as_deref() == Some("network") {
+            daemon.call(Request::NetworkInspect { names: vec![name] })?
+        } else {
+            match daemon.call(Request::ContainerInspect { names: vec![name.clone()] }) {
+                Err(error) if arguments.kind.is_none() && is_refused(&error, Kind::UnknownContainer) => {
+                    // As docker inspect, which looks for everything of that name.
+                    daemon.call(Request::NetworkInspect { names: vec![name] }).map_err(|_| error)?
+                }
+                other => other?,
             }
-            other => other?,
         };
         found.extend(one);
     }
@@ -119,10 +147,13 @@ pub fn inspect(global: &Global, arguments: InspectArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When the template makes no sense.
 pub fn print_inspected(found: &[serde_json::Value], format: Option<&str>) -> anyhow::Result<u8> {
-    let Some(template) = format else { return output::print(&show::json(found)) };
+    let Some(format) = format.filter(|format| *format != "json") else {
+        return output::print(&show::json(found));
+    };
+    let template = show::Template::new(format)?;
     let mut text = String::new();
     for value in found {
-        text.push_str(&show::render(template, value)?);
+        text.push_str(&template.render(value)?);
         text.push('\n');
     }
     output::print(&text)

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::programs;
 use crate::capture::filter::{FilterError, Program};
 
 /// Compiles `expression`, by ourselves if we can and else by `tcpdump -ddd`, which needs neither a device
@@ -13,7 +14,7 @@ use crate::capture::filter::{FilterError, Program};
 /// # Errors
 /// Our own refusal when there is no tcpdump, else what tcpdump has to say about the expression.
 pub fn resolve(expression: &str) -> anyhow::Result<Program> {
-    resolve_with(expression, find_tcpdump)
+    resolve_with(expression, || programs::find("tcpdump"))
 }
 
 fn resolve_with(expression: &str, tcpdump: impl Fn() -> Option<PathBuf>) -> anyhow::Result<Program> {
@@ -21,14 +22,6 @@ fn resolve_with(expression: &str, tcpdump: impl Fn() -> Option<PathBuf>) -> anyh
         Some(tcpdump) => ask(&tcpdump, expression),
         None => Err(FilterError::into(refusal)),
     })
-}
-
-/// tcpdump on the search path, or where Debian puts it for users whose path lacks the system directories.
-fn find_tcpdump() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/usr/bin"].map(PathBuf::from);
-    let places = std::env::split_paths(&path).chain(usual);
-    places.map(|place| place.join("tcpdump")).find(|file| file.is_file())
 }
 
 fn ask(tcpdump: &Path, expression: &str) -> anyhow::Result<Program> {
@@ -49,7 +42,7 @@ mod tests {
 
     /// Whether tcpdump is there; says loudly what is left out when it is not.
     fn has_tcpdump(what_is_skipped: &str) -> bool {
-        let found = find_tcpdump().is_some();
+        let found = programs::find("tcpdump").is_some();
         if !found {
             eprintln!("SKIP: {what_is_skipped}: tcpdump is not installed (apt install tcpdump)");
         }

@@ -79,7 +79,7 @@ pub fn up(global: &Global, arguments: &UpArgs) -> anyhow::Result<u8> {
         let _ = take_down(global, Some(&lab.name));
         return Err(error);
     }
-    output::print(&daemon.call::<String>(Request::ShowTopology { dot: false })?)?;
+    output::print(&daemon.call::<String>(Request::ShowTopology { dot: false, ascii: false })?)?;
     suggest(&mut daemon, &lab, arguments.detach)?;
     if !arguments.detach {
         ends.wait(&daemon, arguments.duration)?;

@@ -1,29 +1,37 @@
 //! The command line: flags, and what they mean. One file per group of commands.
 
+pub mod applets;
 pub mod capture;
 pub mod client;
+pub mod completion;
 pub mod conntrack;
 pub mod container;
 pub mod daemon;
 pub mod daemon_flags;
 pub mod explain;
 pub mod filter;
+pub mod foreign;
+pub mod image;
+pub mod instead;
 pub mod lab;
 pub mod network;
 pub mod output;
 pub mod plug;
 pub mod preflight;
+pub mod programs;
 pub mod proxy;
 pub mod publish;
 pub mod replay;
 mod reunion;
 pub mod route;
 pub mod run;
+pub mod shell;
 pub mod show;
 mod supervisor;
 pub mod tables;
 pub mod uplink;
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +41,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::control::Refused;
 use crate::control::options::name_server;
 use crate::daemon::runtime;
+
+/// The exit code of a line that makes no sense.
+const BAD_USAGE: u8 = 2;
 
 /// A userspace virtual switch for containers.
 #[derive(Debug, Parser)]
@@ -61,7 +72,7 @@ struct Cli {
 }
 
 /// Flags that every command has.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Global {
     /// The daemon's control socket
     #[arg(long, global = true, env = "TAPSWITCH_SOCKET", value_name = "PATH")]
@@ -74,8 +85,14 @@ pub struct Global {
 impl Global {
     /// The control socket's path.
     pub fn socket(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(runtime::default_socket)
+        let named = self.socket.clone().or_else(from_environment);
+        named.unwrap_or_else(runtime::default_socket)
     }
+}
+
+/// What clap would read; applets have flags of others.
+fn from_environment() -> Option<PathBuf> {
+    std::env::var_os("TAPSWITCH_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,6 +131,9 @@ enum Command {
         /// Kill them first
         #[arg(short, long)]
         force: bool,
+        /// Accepted for Docker's sake: there are no volumes
+        #[arg(short, long, hide = true)]
+        volumes: bool,
         /// Names or ids
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
@@ -146,9 +166,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Find out whether containers can run here, and how to mend it
     Preflight,
-    /// Show what the switch knows
-    #[command(subcommand)]
-    Show(show::ShowCommand),
+    Show(show::ShowArgs),
     /// Static entries of the MAC table
     #[command(subcommand)]
     Fdb(show::FdbCommand),
@@ -190,11 +208,30 @@ enum Command {
     Rule(route::RuleCommand),
     Sysctl(route::SysctlArgs),
     Replay(replay::ReplayArgs),
+    Shell(shell::ShellArgs),
+    Completion(completion::CompletionArgs),
 }
 
 /// Runs the command line that this process was started with.
 pub fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    completion::answer();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    applets::main(&words).unwrap_or_else(|| run_line(words))
+}
+
+/// Runs a line whose first word is this binary's name.
+fn run_line(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words = instead::without_group(words.into_iter().collect());
+    let Cli { global, command } = match Cli::try_parse_from(&words) {
+        Ok(line) => line,
+        Err(error) => match instead::line(&error, &words) {
+            Some(line) => {
+                eprintln!("tapswitch: {line}");
+                return ExitCode::from(BAD_USAGE);
+            }
+            None => error.exit(),
+        },
+    };
     let makes_containers = matches!(command, Command::Run(_) | Command::Up(_));
     let socket = global.socket();
     let ours = if matches!(command, Command::Run(_) | Command::Exec(_)) { 125 } else { 1 };
@@ -223,7 +260,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Inspect(arguments) => container::inspect(global, arguments),
         Command::Stop { time, names } => container::stop(global, &names, time),
         Command::Start { names } => run::start(global, &names),
-        Command::Rm { force, names } => container::rm(global, &names, force),
+        Command::Rm { force, names, .. } => container::rm(global, &names, force),
         Command::Logs { follow, name } => container::logs(global, &name, follow),
         Command::Wait { names } => container::wait(global, &names),
         Command::Plug(arguments) => plug::plug(global, arguments),
@@ -245,6 +282,8 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Rule(command) => route::rule(global, command),
         Command::Sysctl(arguments) => route::sysctl(global, &arguments),
         Command::Replay(arguments) => replay::run(global, &arguments),
+        Command::Shell(arguments) => shell::shell(global, &arguments),
+        Command::Completion(arguments) => completion::print(&arguments),
     }
 }
 
@@ -299,4 +338,10 @@ fn variables(words: &[String]) -> Vec<(String, String)> {
         None => std::env::var(word).ok().map(|value| (word.clone(), value)),
     };
     words.iter().filter_map(one).collect()
+}
+
+/// `KEY=VALUE`, or a bare `KEY` with an empty value, as Docker has it.
+fn key_value(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
 }

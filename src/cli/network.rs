@@ -1,20 +1,22 @@
 //! `network …`.
 
 use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, anyhow, bail};
 use ipnet::IpNet;
 
-use super::client::Daemon;
+use super::client::{Daemon, is_refused};
 use super::container::enter;
-use super::{Global, output};
+use super::{Global, key_value, output};
+use crate::control::Kind;
 use crate::control::ipam::SubnetSpec;
 use crate::control::model::{Driver, EndpointSpec, NetworkSpec};
 use crate::control::options::{NetworkOptions, comma_list};
-use crate::control::requests::{Joined, Request, Status};
-use crate::control::show;
+use crate::control::requests::{Joined, NetworkCreated, Request, Status};
+use crate::control::show::{self, Filters, NetworkRow};
 use crate::io;
 
 /// Networks: create, list, change, remove.
@@ -36,10 +38,16 @@ pub enum NetworkCommand {
         /// Whole ids
         #[arg(long)]
         no_trunc: bool,
+        /// Only these: driver=, id=, label=KEY[=VALUE], name=PART, scope=, type=custom|builtin, dangling=true
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        filter: Vec<String>,
+        /// A template for each line, as {{.Name}}, 'table {{.ID}}\t{{.Name}}', or json
+        #[arg(long, value_name = "TEMPLATE")]
+        format: Option<String>,
     },
     /// Show networks in full, as Docker does
     Inspect {
-        /// A template: {{.IPAM.Config}} or {{json .Options}}
+        /// A template in Go's language: {{.IPAM.Config}}, {{json .Options}}, {{range .Containers}}…{{end}}
         #[arg(short, long, value_name = "TEMPLATE")]
         format: Option<String>,
         /// Names or ids
@@ -87,7 +95,14 @@ pub enum NetworkCommand {
         opt: Vec<String>,
     },
     /// Remove every network that nobody is on
-    Prune,
+    Prune {
+        /// Do not ask, which is done at a terminal only
+        #[arg(short, long)]
+        force: bool,
+        /// Only these: label=KEY[=VALUE]
+        #[arg(long, value_name = "KEY=VALUE")]
+        filter: Vec<String>,
+    },
 }
 
 /// Flags of `network create`.
@@ -122,8 +137,8 @@ pub struct CreateArgs {
     label: Vec<String>,
     /// An option, by its short key or Docker's: icc=false, masquerade=false, masquerade_to=IP,
     /// masquerade_to6=IP, masquerade_ports=LO-HI, host_binding=IP, uplink=NAME, forward=false, ra=true,
-    /// mss_clamp=pmtu, mtu=9000, bridge_name=NAME, dns=IP,IP, host_port=true, ageing=300, fdb_limit=N,
-    /// fdb_port_limit=N, flood_limit=N
+    /// mss_clamp=pmtu, mtu=9000, bridge_name=NAME, iface_prefix=eth, inhibit_ipv4=true, dns=IP,IP,
+    /// host_port=true, ageing=300, fdb_limit=N, fdb_port_limit=N, flood_limit=N
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     opt: Vec<String>,
     /// The network's name
@@ -142,13 +157,17 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
             println!("{id}");
             Ok(0)
         }
-        NetworkCommand::Ls { quiet, no_trunc } => {
-            let rows: Vec<show::NetworkRow> = daemon.call(Request::NetworkList)?;
+        NetworkCommand::Ls { quiet, no_trunc, filter, format } => {
+            let filters = Filters::read(&filter, &NetworkRow::FILTERS)?;
+            let mut rows: Vec<NetworkRow> = daemon.call(Request::NetworkList)?;
+            rows.retain(|row| row.fits(&filters));
             if global.json {
                 output::json(&rows)
             } else if quiet {
                 let len = if no_trunc { 64 } else { 12 };
                 output::print(&rows.iter().map(|row| format!("{:.len$}\n", row.id)).collect::<String>())
+            } else if let Some(format) = format {
+                output::print(&show::network_format(&rows, &format, no_trunc)?)
             } else {
                 output::print(&show::network_table(&rows, no_trunc))
             }
@@ -164,9 +183,7 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
         }),
         NetworkCommand::Connect { ip, alias, network, container } => {
             let endpoint = EndpointSpec { addresses: ip, aliases: alias, ..EndpointSpec::on(&network) };
-            let inspect = Request::NetworkInspect { names: vec![network] };
-            let found: Vec<serde_json::Value> = daemon.call(inspect)?;
-            let ipv6 = found.iter().any(|network| network["EnableIPv6"] == true);
+            let ipv6 = daemon.call(Request::ConnectPlan { container: container.clone(), network })?;
             let descriptors = enter(&mut daemon, &container, ipv6)?;
             let _: Joined =
                 daemon.call_with(Request::Connect { container, endpoint }, &descriptors.borrow())?;
@@ -183,12 +200,50 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
             let () = daemon.call_with(Request::NetworkSet { name: network, options }, &handed)?;
             Ok(0)
         }
-        NetworkCommand::Prune => {
-            let removed: Vec<String> = daemon.call(Request::NetworkPrune)?;
-            removed.iter().for_each(|name| println!("{name}"));
+        NetworkCommand::Prune { force, filter } => {
+            let filters = Filters::read(&filter, &["label"])?;
+            if !force && !is_sure()? {
+                return Ok(0);
+            }
+            let removed = prune(&mut daemon, &filters)?;
+            if !removed.is_empty() {
+                println!("Deleted Networks:\n{}\n", removed.join("\n"));
+            }
             Ok(0)
         }
     }
+}
+
+/// Removes unused networks: all, or those of some labels, one by one; what is in use by then stays.
+fn prune(daemon: &mut Daemon, filters: &Filters) -> anyhow::Result<Vec<String>> {
+    if !filters.has("label") {
+        return daemon.call(Request::NetworkPrune);
+    }
+    let mut rows: Vec<NetworkRow> = daemon.call(Request::NetworkList)?;
+    rows.retain(|row| row.is_dangling() && row.fits(filters));
+    let mut removed = Vec::new();
+    for row in rows {
+        match daemon.call::<String>(Request::NetworkRemove { name: row.id }) {
+            Ok(name) => removed.push(name),
+            Err(error) if is_refused(&error, Kind::NetworkInUse) || is_refused(&error, Kind::InUse) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
+}
+
+/// Asks as Docker does, where there is somebody to answer.
+fn is_sure() -> anyhow::Result<bool> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Ok(true);
+    }
+    println!("WARNING! This will remove all custom networks not used by at least one container.");
+    print!("Are you sure you want to continue? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    input.read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y"))
 }
 
 /// Creates a network, and the host's port on it if it is to have one. Answer: its id.
@@ -198,7 +253,9 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
 pub(super) fn create(daemon: &mut Daemon, spec: NetworkSpec) -> anyhow::Result<String> {
     let opened = host_port(daemon, &spec.name, &spec.options)?;
     let handed: Vec<BorrowedFd<'_>> = opened.iter().map(AsFd::as_fd).collect();
-    daemon.call_with(Request::NetworkCreate { spec }, &handed)
+    let created: NetworkCreated = daemon.call_with(Request::NetworkCreate { spec }, &handed)?;
+    created.remarks.iter().for_each(|remark| eprintln!("tapswitch: {remark}"));
+    Ok(created.id.to_string())
 }
 
 /// What the host's port on a network is made of, where the options ask for one.
@@ -252,10 +309,4 @@ fn spec(arguments: CreateArgs) -> anyhow::Result<NetworkSpec> {
         labels,
         lab: None,
     })
-}
-
-/// `KEY=VALUE`, or a bare `KEY` with an empty value, as Docker has it.
-fn key_value(text: &str) -> (String, String) {
-    let (key, value) = text.split_once('=').unwrap_or((text, ""));
-    (key.to_owned(), value.to_owned())
 }

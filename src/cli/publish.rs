@@ -1,5 +1,6 @@
 //! `publish`, `unpublish`, `port`, `link`, `unlink`: who reaches a container's ports.
 
+use anyhow::bail;
 use ipnet::IpNet;
 
 use super::client::Daemon;
@@ -59,6 +60,7 @@ pub fn unpublish(global: &Global, arguments: UnpublishArgs) -> anyhow::Result<u8
     args_conflicts_with_subcommands = true,
     after_help = "EXAMPLES\n  tapswitch port                      what is published, and where it can be reached\n  \
         tapswitch port web                  of one container, as docker port\n  \
+        tapswitch port web 80/tcp           where one port of it can be reached\n  \
         tapswitch port set web down         a port of the switch"
 )]
 pub struct PortArgs {
@@ -66,6 +68,9 @@ pub struct PortArgs {
     command: Option<PortCommand>,
     /// Name or id of a container
     name: Option<String>,
+    /// One port of it
+    #[arg(value_name = "PORT[/PROTO]")]
+    port: Option<Exposed>,
 }
 
 /// `tapswitch port …`.
@@ -76,12 +81,19 @@ pub fn port(global: &Global, arguments: PortArgs) -> anyhow::Result<u8> {
     if let Some(command) = arguments.command {
         return super::show::port(global, command);
     }
-    let of_one = arguments.name.is_some();
+    let of_one = arguments.name.clone();
     let request = Request::Router(RouterRequest::PublishList { name: arguments.name });
     let rows: Vec<PublishRow> = Daemon::connect(&global.socket())?.call(request)?;
+    if let (Some(name), Some(port)) = (&of_one, arguments.port) {
+        let places = show::publish_places(&rows, port.ports.first(), port.protocol.name());
+        if places.is_empty() {
+            bail!("No public port '{port}' published for {name}: 'tapswitch port {name}' lists them");
+        }
+        return output::print(&places.iter().map(|place| format!("{place}\n")).collect::<String>());
+    }
     if global.json {
         output::json(&rows)
-    } else if of_one {
+    } else if of_one.is_some() {
         output::print(&show::publish_lines(&rows))
     } else {
         output::print(&show::publish_table(&rows))

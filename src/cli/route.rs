@@ -165,6 +165,12 @@ pub fn rule(global: &Global, command: RuleCommand) -> anyhow::Result<u8> {
     tapswitch sysctl net.ipv4.ip_forward=0\n  \
     tapswitch sysctl net.netfilter.nf_conntrack_udp_timeout")]
 pub struct SysctlArgs {
+    /// Print values without their names
+    #[arg(short = 'n', long)]
+    values: bool,
+    /// Accepted for sysctl's sake: a setting with a value is set
+    #[arg(short, long, hide = true)]
+    write: bool,
     /// The setting, and its new value
     #[arg(value_name = "KEY[=VALUE]")]
     settings: Vec<String>,
@@ -192,7 +198,13 @@ pub fn sysctl(global: &Global, arguments: &SysctlArgs) -> anyhow::Result<u8> {
     if arguments.settings.is_empty() {
         ask(None, None)?;
     }
-    if global.json { output::json(&rows) } else { output::print(&show::setting_lines(&rows)) }
+    match (global.json, arguments.values) {
+        (true, _) => output::json(&rows),
+        (false, true) => {
+            output::print(&rows.iter().map(|row| format!("{}\n", row.value)).collect::<String>())
+        }
+        (false, false) => output::print(&show::setting_lines(&rows)),
+    }
 }
 
 #[cfg(test)]

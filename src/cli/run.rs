@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 
-use super::Global;
 use super::client::Daemon;
 use super::container::parse_endpoint;
 use super::supervisor::Supervisor;
+use super::{Global, image};
 use crate::container::{Output, Spec};
 use crate::control::Id;
 use crate::control::model::{ContainerSpec, EndpointSpec, LinkSpec};
@@ -50,7 +50,7 @@ pub struct RunArgs {
     /// Its name; made up when none is given
     #[arg(long)]
     name: Option<String>,
-    /// A network to join; the default network 'bridge' when none is given
+    /// A network to join; the default network 'bridge' when none is given; host or none alone
     #[arg(long, visible_alias = "net", value_name = "NET[:ip=..,mac=..,alias=..]", value_parser = parse_endpoint)]
     network: Vec<EndpointSpec>,
     /// Its address on the first network
@@ -60,7 +60,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "MAC")]
     mac_address: Option<MacAddr>,
     /// One more name for it on the first network
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
     /// Publish a port
     #[arg(short, long, value_name = "[IP:][HOST[-HOST]:]CONT[-CONT][/tcp|udp]")]
@@ -92,12 +92,21 @@ pub struct RunArgs {
     /// A variable for the command
     #[arg(short, long, value_name = "KEY=VALUE")]
     env: Vec<String>,
+    /// Metadata
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
     /// Accepted and noted: a container of ours is not confined beyond its namespaces
     #[arg(long)]
     privileged: bool,
+    /// Accepted, as what it would permit is: root inside may do everything to the container's network
+    #[arg(long, hide = true, value_name = "CAP")]
+    cap_add: Vec<String>,
+    /// Accepted: every container of ours has one
+    #[arg(long, hide = true)]
+    init: bool,
     /// Plain frames for this container, through tun-tap, whatever the daemon does
     #[arg(long)]
     no_offload: bool,
@@ -131,7 +140,10 @@ impl Face {
 ///
 /// # Errors
 /// When the container cannot be made; the command's own failure is its exit code.
-pub fn run(global: &Global, arguments: RunArgs) -> anyhow::Result<u8> {
+pub fn run(global: &Global, mut arguments: RunArgs) -> anyhow::Result<u8> {
+    let image = image::read(arguments.command).map_err(anyhow::Error::msg)?;
+    arguments.command = image.command;
+    image.note.iter().for_each(|note| eprintln!("tapswitch: {note}"));
     if arguments.privileged {
         eprintln!("tapswitch: --privileged noted: a container of ours is not confined beyond its namespaces");
     }
@@ -140,7 +152,12 @@ pub fn run(global: &Global, arguments: RunArgs) -> anyhow::Result<u8> {
         bail!("-t takes a terminal on standard input, and there is none: leave -t out");
     }
     let (auto_remove, plain, workdir) = (arguments.rm, arguments.no_offload, arguments.workdir.clone());
-    let plan = Plan { spec: spec(arguments)?, auto_remove, workdir, plain };
+    let plan = Plan {
+        spec: ContainerSpec { image: image.image.unwrap_or_default(), ..spec(arguments)? },
+        auto_remove,
+        workdir,
+        plain,
+    };
     if face.detach && Daemon::try_connect(&global.socket())?.is_none() {
         start_daemon(&global.socket(), face)?;
     }
@@ -157,6 +174,17 @@ fn start_daemon(socket: &Path, face: Face) -> anyhow::Result<()> {
         }
         Err(error) => Daemon::try_connect(socket)?.map(drop).ok_or(error),
     }
+}
+
+/// Starts a daemon that stays, unless one runs.
+///
+/// # Errors
+/// When it cannot be started.
+pub(super) fn ensure_daemon(socket: &Path) -> anyhow::Result<()> {
+    if Daemon::try_connect(socket)?.is_none() {
+        start_daemon(socket, Face::DETACHED)?;
+    }
+    Ok(())
 }
 
 /// `tapswitch start NAME..`: runs containers that have ended once more, in the background.
@@ -256,8 +284,17 @@ pub(super) fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyh
         taps: created.networks.len(),
         plain_taps: plan.plain || !created.offload,
         ipv6: created.ipv6,
+        host_network: created.host_network,
         output,
     })
+}
+
+/// In the host's network the host's own names hold, and those that were added.
+pub(super) fn write_hosts(directory: &Path, added: &[(String, IpAddr)]) -> anyhow::Result<()> {
+    let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    text.extend(added.iter().map(|(name, address)| format!("{address}\t{name}\n")));
+    let path = directory.join("hosts");
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
@@ -270,9 +307,17 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         first.mac = arguments.mac_address.or(first.mac);
         first.aliases.extend(arguments.network_alias);
     }
+    let on = |name: &str| networks.iter().any(|wish| wish.network == name);
+    let publishes = !arguments.publish.is_empty() || arguments.publish_all;
+    if publishes && (on("host") || on("none")) {
+        let mode = if on("host") { "host" } else { "none" };
+        eprintln!("WARNING: Published ports are discarded when using {mode} network mode");
+    }
+    // In the host's network it has the host's name, as in Docker.
+    let own = on("host").then(|| nix::unistd::gethostname().ok()?.into_string().ok()).flatten();
     Ok(ContainerSpec {
         name: arguments.name,
-        hostname: arguments.hostname,
+        hostname: arguments.hostname.or(own),
         command: arguments.command,
         env: super::variables(&arguments.env),
         sysctls: arguments
@@ -288,6 +333,7 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         publish_all: arguments.publish_all,
         expose: arguments.expose,
         links: arguments.link,
+        labels: arguments.label.iter().map(|text| super::key_value(text)).collect(),
         ..ContainerSpec::default()
     })
 }

@@ -18,7 +18,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use super::Global;
 use super::client::{Daemon, is_refused};
 use super::reunion::Reunion;
-use super::run::{Face, Plan, container_spec};
+use super::run::{Face, Plan, container_spec, write_hosts};
 use crate::container::{Running, Wake, spawn};
 use crate::control::requests::{Created, Notice, Request};
 use crate::control::{Id, Kind};
@@ -42,7 +42,8 @@ pub(super) struct Supervisor {
 /// What the next daemon needs.
 #[derive(Debug)]
 struct Held {
-    netlink: OwnedFd,
+    /// None in the host's network.
+    netlink: Option<OwnedFd>,
     /// By network.
     taps: Vec<(Id, OwnedFd)>,
 }
@@ -73,22 +74,27 @@ impl Supervisor {
         plan: &Plan,
         face: Face,
     ) -> anyhow::Result<(Running, Held)> {
+        if created.host_network {
+            write_hosts(&created.directory, &plan.spec.extra_hosts)?;
+        }
         let mut prepared = spawn(&container_spec(created, plan, face)?)?;
         prepared.notices().iter().for_each(|notice| eprintln!("tapswitch: {notice}"));
-        let descriptors =
-            prepared.take_descriptors().context("the container came without its descriptors")?;
+        let (netlink, tuns) = match prepared.take_descriptors() {
+            Some(descriptors) => (Some(descriptors.netlink), descriptors.tuns),
+            None => (None, Vec::new()),
+        };
         let pid = u32::try_from(prepared.pid().as_raw())?;
         // Only a next daemon's cleaning would miss it.
         let _ = note_init(&created.directory, pid);
         let started = host::process(pid).map(|process| process.started).unwrap_or_default();
         let pidfd = prepared.pidfd().context("the container ended before it started")?;
-        let mut handed = vec![pidfd, descriptors.netlink.as_fd()];
-        handed.extend(descriptors.tuns.iter().map(AsFd::as_fd));
+        let mut handed = vec![pidfd];
+        handed.extend(netlink.iter().chain(&tuns).map(AsFd::as_fd));
         let () = daemon.call_with(Request::ContainerStart { id: created.id, pid, started }, &handed)?;
-        let taps = created.networks.iter().copied().zip(descriptors.tuns);
+        let taps = created.networks.iter().copied().zip(tuns);
         // For a daemon that keeps nothing there is no next one, and its end is to be seen inside.
         let taps = taps.filter(|_| created.lasting).collect();
-        Ok((prepared.start()?, Held { netlink: descriptors.netlink, taps }))
+        Ok((prepared.start()?, Held { netlink, taps }))
     }
 
     /// The container's id.
@@ -185,7 +191,8 @@ impl Supervisor {
     fn rejoin(&mut self, daemon: &mut Daemon) -> anyhow::Result<()> {
         self.held.taps.retain(|(_, tap)| attached(tap.as_fd()).is_ok());
         let pidfd = self.running.pidfd().context("it has ended")?;
-        let mut handed: Vec<BorrowedFd<'_>> = vec![pidfd, self.held.netlink.as_fd()];
+        let mut handed: Vec<BorrowedFd<'_>> = vec![pidfd];
+        handed.extend(self.held.netlink.iter().map(AsFd::as_fd));
         let taps = self.held.taps.iter().take(MAX_DESCRIPTORS - handed.len());
         let networks = taps.clone().map(|(network, _)| *network).collect();
         handed.extend(taps.map(|(_, tap)| tap.as_fd()));

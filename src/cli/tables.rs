@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::client::Daemon;
 use super::{Global, output};
 use crate::control::requests::{FlowFilter, Page, Request, RouteCursor, ViewRequest};
-use crate::control::show::{self, ConntrackRow, DnsRow, NeighRow, Parts, RouteEntryRow};
+use crate::control::show::{self, ChainRow, ConntrackRow, DnsRow, NeighRow, Parts, RouteEntryRow, RuleRow};
 
 /// Fetches a table page by page, until `each` has had enough.
 ///
@@ -116,11 +115,11 @@ pub fn dns(global: &Global) -> anyhow::Result<u8> {
 pub fn rules(global: &Global, v6: bool) -> anyhow::Result<u8> {
     let mut daemon = Daemon::connect(&global.socket())?;
     if global.json {
-        let rows: Vec<Value> = daemon.call(Request::View(ViewRequest::Rules { v6, text: false }))?;
+        let rows: Vec<RuleRow> = daemon.call(Request::View(ViewRequest::Rules { v6 }))?;
         return output::json(&rows);
     }
-    let text: String = daemon.call(Request::View(ViewRequest::Rules { v6, text: true }))?;
-    output::print(&text)
+    let chains: Vec<ChainRow> = daemon.call(Request::View(ViewRequest::Chains { v6 }))?;
+    output::print(&show::rules_text(&chains))
 }
 
 #[cfg(test)]

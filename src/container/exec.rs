@@ -89,17 +89,18 @@ fn gone(error: io::Error) -> SpawnError {
     }
 }
 
-/// All of them; the user namespace only when the container has one of its own, since nobody can
-/// enter the one he is in.
+/// All of them; user and network namespace only when the container has one of its own: nobody can enter
+/// the user namespace he is in, and only root the network namespace.
 fn namespaces_to_enter(pid: Pid) -> io::Result<CloneFlags> {
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC;
-    let theirs = Identity::of(&File::open(format!("/proc/{pid}/ns/user"))?)?;
-    if theirs != Identity::of(&File::open("/proc/self/ns/user")?)? {
-        namespaces |= CloneFlags::CLONE_NEWUSER;
+    for (name, flag) in [("user", CloneFlags::CLONE_NEWUSER), ("net", CloneFlags::CLONE_NEWNET)] {
+        let theirs = Identity::of(&File::open(format!("/proc/{pid}/ns/{name}"))?)?;
+        if theirs != Identity::of(&File::open(format!("/proc/self/ns/{name}"))?)? {
+            namespaces |= flag;
+        }
     }
     Ok(namespaces)
 }

@@ -115,11 +115,14 @@ fn prepare(
     }
     // The ids are mapped and no credential changes after this, which would clear it.
     set_pdeathsig(Signal::SIGKILL).map_err(|errno| SpawnError::setup("watch the supervisor", errno))?;
-    let mut notices = mounts::build(spec.files.as_deref())?;
+    let mut notices = mounts::build(spec.files.as_deref(), !spec.host_network)?;
     sethostname(&spec.hostname).map_err(|errno| SpawnError::setup("set the host name", errno))?;
-    namespace::loopback_up().map_err(|error| SpawnError::setup("bring lo up", error))?;
-    notices.extend(sysctl::apply(spec.ipv6, &spec.sysctls)?);
-    let fds = netns::open_here(spec.taps, !spec.plain_taps).map_err(SpawnError::Network)?;
+    notices.extend(sysctl::apply((!spec.host_network).then_some(spec.ipv6), &spec.sysctls)?);
+    let mut fds = Vec::new();
+    if !spec.host_network {
+        namespace::loopback_up().map_err(|error| SpawnError::setup("bring lo up", error))?;
+        fds = netns::open_here(spec.taps, !spec.plain_taps).map_err(SpawnError::Network)?;
+    }
     let identity =
         Identity::current().map_err(|error| SpawnError::setup("read the network namespace", error))?;
     Ok(Some((Ready { identity, notices }, fds)))

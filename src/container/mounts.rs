@@ -11,9 +11,9 @@ use super::etc_files::EtcFiles;
 /// Where files may be made that the host does not see.
 const PRIVATE: [&str; 2] = ["/run", "/tmp"];
 
-/// Builds the view in the calling process's fresh mount namespace. Returns what had to be done
-/// without, one line each.
-pub(super) fn build(files: Option<&Path>) -> Result<Vec<String>, SpawnError> {
+/// Builds the view in the calling process's fresh mount namespace; /sys shows the interfaces of the network
+/// namespace, and is left alone where that is the caller's. Returns what had to be done without, one line each.
+pub(super) fn build(files: Option<&Path>, own_network: bool) -> Result<Vec<String>, SpawnError> {
     // Also the first act that needs the new user namespace's rights: where AppArmor grants the
     // namespace but not its rights, this is what fails.
     remount_private().map_err(|errno| {
@@ -25,7 +25,9 @@ pub(super) fn build(files: Option<&Path>) -> Result<Vec<String>, SpawnError> {
     let files = files.map(EtcFiles::open).transpose()?;
     let mut notices = Vec::new();
     notices.extend(mount_proc()?);
-    notices.extend(mount_sys()?);
+    if own_network {
+        notices.extend(mount_sys()?);
+    }
     mount_tmpfs("/run", "mode=0755")?;
     mount_tmpfs("/tmp", "mode=1777")?;
     if let Some(files) = files {

@@ -45,6 +45,8 @@ pub struct Spec {
     pub plain_taps: bool,
     /// Whether IPv6 is on inside.
     pub ipv6: bool,
+    /// In the caller's network namespace: no interface, no setting of it is the container's own.
+    pub host_network: bool,
     /// Where stdout and stderr go.
     pub output: Output,
 }
@@ -97,14 +99,18 @@ pub fn spawn(spec: &Spec) -> Result<Prepared, SpawnError> {
         Some((answer, fds)) => (answer?, fds),
         None => return Err(ours(io::Error::other("its init died"))),
     };
-    let netlink = fds.pop().ok_or_else(|| ours(io::Error::other("its init sent no descriptor")))?;
+    let netlink = fds.pop();
+    if netlink.is_none() && !spec.host_network {
+        return Err(ours(io::Error::other("its init sent no descriptor")));
+    }
+    let identity = ready.identity;
     Ok(Prepared {
         child,
         channel,
         terminal: pty.map(|pty| pty.master),
         interactive: spec.interactive,
         log: spec.log().map(File::try_clone).transpose().map_err(ours)?,
-        descriptors: Some(Descriptors { tuns: fds, netlink, identity: ready.identity }),
+        descriptors: netlink.map(|netlink| Descriptors { tuns: fds, netlink, identity }),
         notices: ready.notices,
     })
 }
@@ -112,11 +118,12 @@ pub fn spawn(spec: &Spec) -> Result<Prepared, SpawnError> {
 /// Forks init into new namespaces and maps its ids. root, where it may not make a user namespace
 /// (none are allowed, or a sandbox forbids them), does without.
 fn fork_init(spec: &Spec, stdio: Stdio) -> Result<(Child, Channel), SpawnError> {
-    let namespaces = CloneFlags::CLONE_NEWNS
+    let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC;
+    namespaces.set(CloneFlags::CLONE_NEWNET, !spec.host_network);
     let (ours, theirs) =
         Channel::pair().map_err(|error| SpawnError::setup("prepare the container", error))?;
     // The fork copies: what is moved into the child's closure is still ours to drop here.
@@ -151,7 +158,7 @@ impl Prepared {
         self.child.pidfd()
     }
 
-    /// The descriptors to hand to the daemon; only once. Close our copies after that: they keep
+    /// The descriptors to hand to the daemon; only once, and none of a container in the host's network. Close our copies after that: they keep
     /// the interfaces alive.
     pub fn take_descriptors(&mut self) -> Option<Descriptors> {
         self.descriptors.take()

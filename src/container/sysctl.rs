@@ -25,12 +25,13 @@ const OWN: [&str; 12] = [
     "kernel.shm_rmid_forced",
 ];
 
-/// Writes our defaults, then what the user asked for. Returns what could not be set of the
-/// defaults (a surrounding container may hold `/proc/sys` read-only), one line each.
-pub(super) fn apply(ipv6: bool, wanted: &[(String, String)]) -> Result<Vec<String>, SpawnError> {
+/// Writes our defaults, with or without IPv6 (none in the host's network namespace), then what the user asked
+/// for. Returns what could not be set of the defaults (a surrounding container may hold `/proc/sys`
+/// read-only), one line each.
+pub(super) fn apply(ipv6: Option<bool>, wanted: &[(String, String)]) -> Result<Vec<String>, SpawnError> {
     let gids = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
     let mut notices = Vec::new();
-    for (key, value) in defaults(ipv6, &gids) {
+    for (key, value) in ipv6.map(|ipv6| defaults(ipv6, &gids)).unwrap_or_default() {
         match write(key, &value) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 notices.push(format!("cannot set {key}={value} inside: {}", describe(&error)));
@@ -40,7 +41,7 @@ pub(super) fn apply(ipv6: bool, wanted: &[(String, String)]) -> Result<Vec<Strin
     }
     for (key, value) in wanted {
         let refuse = |cause: String| SpawnError::Sysctl { key: key.clone(), cause };
-        if !is_own(key) {
+        if !is_own(key) || (ipv6.is_none() && key.starts_with("net.")) {
             return Err(refuse("it is not the container's own (use net.*, kernel.shm*, kernel.msg*)".into()));
         }
         write(key, value).map_err(|error| refuse(describe(&error)))?;

@@ -162,7 +162,7 @@ fn config(options: &NetworkOptions, iptables: bool) -> NetworkConfig {
 }
 
 /// A network's gateway, or what we are on an uplink.
-fn interface(model: &Model, network: &Network) -> Interface {
+pub(super) fn interface(model: &Model, network: &Network) -> Interface {
     let own = |subnet: &super::ipam::Subnet| InterfaceAddress {
         address: subnet.gateway().into(),
         prefix: prefix(subnet.prefix()),
@@ -171,7 +171,7 @@ fn interface(model: &Model, network: &Network) -> Interface {
     Interface {
         role: if network.uplink.is_some() { Role::Uplink } else { Role::Network },
         mac: network.gateway_mac(),
-        addresses: network.subnets.iter().map(own).collect(),
+        addresses: network.present_in().map(own).collect(),
         forward: network.options.forward,
         internal: network.internal,
         advertise: network.options.ra && network.has_ipv6(),

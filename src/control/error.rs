@@ -65,8 +65,10 @@ pub enum Kind {
     AlreadyConnected,
     /// The container is not on the network.
     NotConnected,
-    /// Network `bridge` always exists.
+    /// Networks `bridge`, `host` and `none` always exist, and the last two are not the switch's.
     Predefined,
+    /// A container on `host` or `none` and one more network, or what such a container cannot have.
+    NetworkConflict,
     /// An option that is not known, or a value that it cannot have.
     BadOption,
     /// What should be a port, a range of them, or a publish, and is none.

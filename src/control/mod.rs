@@ -14,6 +14,7 @@ pub mod mistake;
 pub mod model;
 pub mod names;
 pub mod naming;
+pub mod occupied;
 pub mod options;
 pub mod plausible;
 pub mod ports;

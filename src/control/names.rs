@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::Model;
-use super::model::{Container, Endpoint, Network};
+use super::model::{Container, Endpoint, Network, Unswitched};
 use super::resolv_conf::{SERVERS, asked};
 
 /// What every Docker container's /etc/hosts begins with.
@@ -65,6 +65,9 @@ fn peer_endpoints<'a>(
 
 /// /etc/resolv.conf of `container`.
 pub fn resolv_conf(model: &Model, container: &Container) -> String {
+    if container.unswitched == Some(Unswitched::Host) {
+        return model.resolvers.host.to_string();
+    }
     let servers = name_servers(model, container);
     if servers.is_empty() {
         return "# No network of this container has a name server.\noptions timeout:1 attempts:1\n"
@@ -138,7 +141,7 @@ fn reachable<'a>(model: &'a Model, network: &'a Network) -> impl Iterator<Item =
 
 /// The gateway's address, the IPv4 one where there is one.
 fn gateway(network: &Network) -> Option<IpAddr> {
-    let gateways = network.subnets.iter().map(|subnet| subnet.gateway());
+    let gateways = network.present_in().map(|subnet| subnet.gateway());
     gateways.min_by_key(IpAddr::is_ipv6)
 }
 

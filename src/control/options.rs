@@ -50,6 +50,10 @@ pub struct NetworkOptions {
     pub ra: bool,
     /// Name servers that its gateway asks; none: the daemon's.
     pub dns: Vec<IpAddr>,
+    /// Whether the gateway has no IPv4 address: somebody else has it, or nobody.
+    pub inhibit_ipv4: bool,
+    /// What the names of interfaces inside begin with.
+    pub iface_prefix: String,
     /// Whether the host is on it, by an interface of the bridge's name; to `icc` it is as a container is.
     pub host_port: bool,
 }
@@ -78,6 +82,8 @@ impl Default for NetworkOptions {
             ra: false,
             dns: Vec::new(),
             host_port: false,
+            inhibit_ipv4: false,
+            iface_prefix: "eth".to_owned(),
         }
     }
 }
@@ -91,7 +97,7 @@ struct Key {
     get: fn(&NetworkOptions) -> Option<String>,
 }
 
-const KEYS: [Key; 18] = [
+const KEYS: [Key; 21] = [
     Key {
         full: "com.docker.network.bridge.enable_icc",
         short: "icc",
@@ -108,6 +114,30 @@ const KEYS: [Key; 18] = [
             fill(&mut options.bridge_name, Some(Some(value.to_owned())))
         },
         get: |options| options.bridge_name.clone(),
+    },
+    Key {
+        full: "com.docker.network.bridge.inhibit_ipv4",
+        short: "inhibit_ipv4",
+        allowed: "true or false",
+        set: |options, value| fill(&mut options.inhibit_ipv4, boolean(value)),
+        get: |options| Some(options.inhibit_ipv4.to_string()),
+    },
+    Key {
+        full: IFACE_PREFIX,
+        short: "iface_prefix",
+        allowed: "an interface name of at most 11 characters without its number",
+        set: |options, value| {
+            check_interface(value).ok()?;
+            fill(&mut options.iface_prefix, (value.len() <= 11).then(|| value.to_owned()))
+        },
+        get: |options| Some(options.iface_prefix.clone()),
+    },
+    Key {
+        full: "com.docker.network.bridge.default_bridge",
+        short: "default_bridge",
+        allowed: "false: network 'bridge' is the default one",
+        set: |_, value| boolean(value).filter(|yes| !yes).map(drop),
+        get: |_| None,
     },
     Key {
         full: "com.docker.network.driver.mtu",
@@ -250,6 +280,8 @@ const KEYS: [Key; 18] = [
 
 /// Docker's key of [`NetworkOptions::bridge_name`].
 pub const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+/// Docker's key of [`NetworkOptions::iface_prefix`].
+pub const IFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 /// Docker's key of [`NetworkOptions::masquerade`].
 pub const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 /// Docker's key of [`NetworkOptions::host_binding`].
@@ -386,6 +418,14 @@ mod tests {
             ("fdb_port_limit", "16777216", "+5", "1 to 16777216 addresses"),
             ("flood_limit", "4294967295", "4294967296", "0 (no limit) to 4294967295 frames per second"),
             ("icc", "f", "no", "true or false"),
+            ("inhibit_ipv4", "1", "2", "true or false"),
+            (
+                "iface_prefix",
+                "net",
+                "a-prefix-too-long",
+                "an interface name of at most 11 characters without its number",
+            ),
+            ("default_bridge", "false", "true", "false: network 'bridge' is the default one"),
             ("bridge_name", "br0", "a/b", "an interface name of at most 15 characters"),
             ("masquerade", "0", "", "true or false"),
             (
@@ -427,7 +467,7 @@ mod tests {
         let refused = NetworkOptions::default().set("color", "red").unwrap_err();
         assert_eq!(
             refused.message,
-            "option 'color' is not known: the options are icc, bridge_name, mtu, ageing, fdb_limit, fdb_port_limit, flood_limit, masquerade, \
+            "option 'color' is not known: the options are icc, bridge_name, inhibit_ipv4, iface_prefix, default_bridge, mtu, ageing, fdb_limit, fdb_port_limit, flood_limit, masquerade, \
              masquerade_ports, masquerade_to, masquerade_to6, host_binding, uplink, mss_clamp, forward, ra, dns, host_port"
         );
     }

@@ -43,7 +43,7 @@ pub enum Request {
     Status,
     /// End yourself and every container.
     Shutdown,
-    /// Create a network. Answer: its id. Descriptors, with option `host_port`: a TAP that was made on the
+    /// Create a network. Answer: [`NetworkCreated`]. Descriptors, with option `host_port`: a TAP that was made on the
     /// host and is down, and a `NETLINK_ROUTE` socket there.
     NetworkCreate {
         /// What it should be.
@@ -70,6 +70,13 @@ pub enum Request {
         /// Names or ids.
         names: Vec<String>,
     },
+    /// What joining a network takes. Answer: whether the container needs IPv6 for it.
+    ConnectPlan {
+        /// Name or id of the container.
+        container: String,
+        /// Name or id of the network.
+        network: String,
+    },
     /// Put a running container on one more network. Descriptors: an opened `/dev/net/tun`
     /// and a `NETLINK_ROUTE` socket, both from inside it.
     Connect {
@@ -94,7 +101,8 @@ pub enum Request {
         auto_remove: bool,
     },
     /// From the supervisor: the container's init waits in its namespaces, connect it. Descriptors:
-    /// pidfd, `NETLINK_ROUTE` socket, and one opened `/dev/net/tun` for each endpoint.
+    /// pidfd, and but for one in the host's network a `NETLINK_ROUTE` socket, and one opened `/dev/net/tun` for
+    /// each endpoint.
     ContainerStart {
         /// From [`Created`].
         id: Id,
@@ -209,6 +217,8 @@ pub enum Request {
     ShowTopology {
         /// As Graphviz input.
         dot: bool,
+        /// Drawn with ASCII characters alone.
+        ascii: bool,
     },
     /// Add a static fdb entry.
     FdbAdd {
@@ -281,6 +291,15 @@ pub struct Status {
     pub descriptor_shortages: u64,
 }
 
+/// Answer to [`Request::NetworkCreate`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NetworkCreated {
+    /// Its id.
+    pub id: Id,
+    /// What there is to say about its addresses beside the host's, one line each.
+    pub remarks: Vec<String>,
+}
+
 /// Answer to [`Request::ContainerCreate`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Created {
@@ -300,6 +319,8 @@ pub struct Created {
     pub ipv6: bool,
     /// Whether the TAPs shall carry super-frames; if not, they are made through tun-tap.
     pub offload: bool,
+    /// Whether its network namespace is the host's.
+    pub host_network: bool,
 }
 
 /// What the daemon tells a supervisor without being asked, once its container runs.

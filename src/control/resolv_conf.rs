@@ -3,6 +3,7 @@
 //! Nothing in it is an error: whatever makes no sense is passed over, as every resolver does. What is kept
 //! is bounded, for a container's file and a gateway's list of servers are made of it.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::options::NetworkOptions;
@@ -57,6 +58,26 @@ impl ResolvConf {
             read.servers.push(at_its_port(Ipv4Addr::LOCALHOST.into()));
         }
         read
+    }
+}
+
+impl fmt::Display for ResolvConf {
+    /// The file again, but for what no resolver reads.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for server in &self.servers {
+            match server {
+                SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+                    writeln!(out, "nameserver {}%{}", v6.ip(), v6.scope_id())?;
+                }
+                other => writeln!(out, "nameserver {}", other.ip())?,
+            }
+        }
+        for (keyword, words) in [("search", &self.search), ("options", &self.options)] {
+            if !words.is_empty() {
+                writeln!(out, "{keyword} {}", words.join(" "))?;
+            }
+        }
+        Ok(())
     }
 }
 

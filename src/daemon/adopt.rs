@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::endpoints::{Link, adopt_device};
 use super::{Daemon, Handled, failed, netlink, next, now};
-use crate::control::model::{ContainerKind, Endpoint};
+use crate::control::model::{ContainerKind, Endpoint, Unswitched};
 use crate::control::{Id, Kind, Refused};
 use crate::dataplane::PortId;
 use crate::io::netlink::Netlink;
@@ -33,9 +33,10 @@ impl Daemon {
             return refuse("it has ended, or belongs to somebody else");
         }
         let endpoints = container.endpoints.clone();
+        let on_host = container.unswitched == Some(Unswitched::Host);
         let mut descriptors = descriptors.into_iter();
         let pidfd = next(&mut descriptors, "the container's init")?;
-        let inside = netlink(next(&mut descriptors, "a netlink socket")?)?;
+        let inside = if on_host { None } else { Some(netlink(next(&mut descriptors, "a netlink socket")?)?) };
         let mut taps: Vec<(Id, OwnedFd)> = networks.iter().copied().zip(descriptors).collect();
         for endpoint in &endpoints {
             if self.links.get(&PortId(endpoint.port)).is_some_and(|link| link.container == id) {
@@ -43,21 +44,22 @@ impl Daemon {
                 continue;
             }
             let at = taps.iter().position(|(network, _)| *network == endpoint.network);
-            let adopted =
-                at.map(|at| taps.swap_remove(at).1).map(|tap| self.adopt_port(id, endpoint, tap, &inside));
+            let tap = at.map(|at| taps.swap_remove(at).1).zip(inside.as_ref());
+            let adopted = tap.map(|(tap, inside)| self.adopt_port(id, endpoint, tap, inside));
             if !matches!(adopted, Some(Ok(()))) {
                 // Its interface was removed inside, or was still to be held when the former daemon ended.
                 self.model.disconnect(&id.to_string(), &endpoint.network.to_string())?;
             }
         }
         // It has left these networks, and the former daemon did not come to removing their interfaces.
-        for (_, tap) in taps {
+        for ((_, tap), inside) in taps.iter().zip(inside.iter().cycle()) {
             let name = attached(tap.as_fd()).ok().map(|made| made.name);
             let index = name.and_then(|name| inside.link(&name).ok()).map(|link| link.index);
             index.into_iter().for_each(|index| drop(inside.remove(index)));
         }
+        drop(taps);
         if let Some(shell) = self.containers.get_mut(&id) {
-            shell.netlink = Some(inside);
+            shell.netlink = inside;
             shell.supervisor = Some(connection);
             shell.unwatched |= shell.pidfd.is_none();
             shell.pidfd.get_or_insert(pidfd);

@@ -95,6 +95,12 @@ impl Daemon {
         } else if let Some(name) = word.strip_prefix("net:") {
             selection.networks.push(network_number(self.model.find_any_network(name)?));
         } else if let Ok(container) = self.model.find_container(word) {
+            if let Some(network) = container.unswitched {
+                let (name, network) = (&container.name, network.name());
+                let text =
+                    format!("container '{name}' is on network '{network}', where no frame passes the switch");
+                return Err(Refused::new(Kind::NetworkConflict, text));
+            }
             selection.ports.extend(container.endpoints.iter().map(|endpoint| PortId(endpoint.port)));
         } else if let Ok((_, endpoint)) = self.model.find_port(word) {
             selection.ports.push(PortId(endpoint.port));

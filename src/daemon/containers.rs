@@ -15,7 +15,9 @@ use nix::sys::signal::Signal;
 use super::endpoints::Place;
 use super::uplinks::Parent;
 use super::{Answer, Daemon, Handled, failed, netlink, next, now};
-use crate::control::model::{ContainerKind, ContainerSpec, Endpoint, EndpointSpec, State};
+use crate::control::model::{
+    ContainerKind, ContainerSpec, Endpoint, EndpointSpec, Listed, State, Unswitched,
+};
 use crate::control::names;
 use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{ContainerFacts, Created, Joined, Notice};
@@ -117,6 +119,7 @@ impl Daemon {
             lasting: self.state.is_some(),
             ipv6: container.endpoints.iter().any(has_ipv6),
             offload: self.options.offload,
+            host_network: container.unswitched == Some(Unswitched::Host),
         })
     }
 
@@ -158,16 +161,17 @@ impl Daemon {
     fn start(&mut self, id: Id, process: Process, descriptors: Vec<OwnedFd>) -> Handled {
         let mut descriptors = descriptors.into_iter();
         let pidfd = next(&mut descriptors, "the container's init")?;
-        let netlink = netlink(next(&mut descriptors, "a netlink socket")?)?;
+        let on_host = self.model.container(id).is_some_and(|it| it.unswitched == Some(Unswitched::Host));
+        let inside = if on_host { None } else { Some(netlink(next(&mut descriptors, "a netlink socket")?)?) };
         let endpoints =
             self.model.container(id).map(|container| container.endpoints.clone()).unwrap_or_default();
         self.model.started(id, process.pid, host::now_ns())?;
-        for endpoint in &endpoints {
+        for (endpoint, netlink) in endpoints.iter().zip(inside.iter().cycle()) {
             let tun = next(&mut descriptors, "a TAP")?;
-            self.attach(id, endpoint, tun, &Place::Inside(&netlink), true)?;
+            self.attach(id, endpoint, tun, &Place::Inside(netlink), true)?;
         }
         if let Some(shell) = self.containers.get_mut(&id) {
-            shell.netlink = Some(netlink);
+            shell.netlink = inside;
             shell.pidfd = Some(pidfd);
             shell.unwatched = true;
             shell.whence.process = Some(process);
@@ -260,6 +264,13 @@ impl Daemon {
         })
     }
 
+    /// Whether a container may join a network at all, before the client looks into it.
+    pub(super) fn connect_plan(&self, word: &str, network: &str) -> Handled {
+        let container = self.model.find_container(word)?;
+        self.model.check_joins(container, network)?;
+        now(self.model.find_network(network)?.has_ipv6())
+    }
+
     pub(super) fn connect(
         &mut self,
         word: &str,
@@ -289,6 +300,9 @@ impl Daemon {
     }
 
     pub(super) fn disconnect(&mut self, word: &str, network: &str) -> Handled {
+        if let Ok(Listed::Unswitched(left)) = self.model.find_listed(network) {
+            return now(self.model.leave_unswitched(word, left)?);
+        }
         let container = self.model.find_container(word)?;
         let id = container.id;
         let before = self.ways_out(id);

@@ -47,6 +47,7 @@ use mio::Waker;
 use crate::control::compile::{Listener, Plan, network_number};
 use crate::control::config::DaemonConfig;
 use crate::control::model::{DEFAULT_UPLINK, UplinkSpec};
+use crate::control::occupied::{Occupied, remarks, with_name_servers};
 use crate::control::ports::Protocol;
 use crate::control::requests::{Notice, Request, Status};
 use crate::control::state::{Process, Whence};
@@ -106,7 +107,7 @@ pub(crate) struct Daemon {
     switch: Handle,
     options: Options,
     runtime: Runtime,
-    host: Vec<ipnet::IpNet>,
+    host: Vec<Occupied>,
     /// What confines the daemon, in words.
     confinement: String,
     /// How often there were too few descriptors for what somebody wanted.
@@ -148,8 +149,10 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     let mut runtime = Runtime::lock(&options.socket)?;
     runtime.keep(options.state.is_some());
     // Asked by a netlink socket, of which there are none once we are confined.
-    let host = host::prefixes();
-    let previous = options.state.as_deref().map(|path| Previous::read(path, &options.config, &host));
+    let host = host::occupied();
+    let asked = resolv_conf::read(&options.resolv_conf);
+    let prefixes: Vec<_> = with_name_servers(&host, &asked).iter().map(|it| it.prefix).collect();
+    let previous = options.state.as_deref().map(|path| Previous::read(path, &options.config, &prefixes));
     let mut previous = previous.transpose()?;
     runtime.clean_stale(&previous.as_ref().map(Previous::containers).unwrap_or_default());
     let signals = control_loop::block_signals()?;
@@ -172,6 +175,18 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     let _ = switch.call(EventLoop::stop);
     let ran = thread.join().map_err(|_| anyhow::anyhow!("the switch loop panicked; this is a bug"))?;
     served.and(ran.context("the switch loop failed"))
+}
+
+/// Says where network `bridge` is not, for the host's sake, and what it overlaps.
+fn say_remarks(config: &DaemonConfig, model: &Model, bridge: Id, host: &[Occupied]) {
+    let got = model.network(bridge).map(|network| network.subnets.as_slice()).unwrap_or_default();
+    let alone = Model::configured(config, bridge, 0, &[]).ok();
+    let without =
+        alone.as_ref().and_then(|model| model.network(bridge)).map(|network| network.subnets.as_slice());
+    let spec = config.default_network();
+    remarks(&spec, got, without.unwrap_or_default(), host)
+        .iter()
+        .for_each(|line| eprintln!("tapswitch: {line}"));
 }
 
 /// Confines the process, all but its present descriptors; in words, how. From here on there may be threads.
@@ -213,14 +228,21 @@ impl Daemon {
         options: Options,
         runtime: Runtime,
         switch: Handle,
-        host: Vec<ipnet::IpNet>,
+        host: Vec<Occupied>,
         confinement: String,
         previous: Option<Previous>,
     ) -> anyhow::Result<Self> {
         let id = Id::new(random::bytes());
+        let asked = resolv_conf::read(&options.resolv_conf);
+        let occupied = with_name_servers(&host, &asked);
         let mut model = match previous.as_ref().and_then(|previous| previous.model.clone()) {
             Some(model) => model,
-            None => Model::configured(&options.config, id, host::now_ns(), &host)?,
+            None => {
+                let prefixes: Vec<ipnet::IpNet> = occupied.iter().map(|it| it.prefix).collect();
+                let model = Model::configured(&options.config, id, host::now_ns(), &prefixes)?;
+                say_remarks(&options.config, &model, id, &occupied);
+                model
+            }
         };
         // First the watch, so that nothing happens in between.
         let resolv_conf = resolv_conf::Watch::new(&options.resolv_conf).ok();
@@ -283,6 +305,7 @@ impl Daemon {
             Request::NetworkSet { name, options } => self.network_set(&name, &options, descriptors),
             Request::NetworkList => self.network_list(),
             Request::NetworkInspect { names } => self.network_inspect(&names),
+            Request::ConnectPlan { container, network } => self.connect_plan(&container, &network),
             Request::Connect { container, endpoint } => {
                 self.connect(&container, &endpoint, true, descriptors)
             }
@@ -316,7 +339,7 @@ impl Daemon {
             Request::ShowPorts => self.show_ports(),
             Request::ShowFdb => self.show_fdb(),
             Request::ShowDrops => self.show_drops(),
-            Request::ShowTopology { dot } => self.show_topology(dot),
+            Request::ShowTopology { dot, ascii } => self.show_topology(dot, ascii),
             Request::FdbAdd { network, mac, port } => self.fdb_add(&network, mac, &port),
             Request::FdbRemove { network, mac } => self.fdb_remove(&network, mac),
             Request::PortSet { port, up } => self.port_set(&port, up),

@@ -2,9 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
+use ipnet::IpNet;
+
 use super::{Daemon, Handled, network_number, now};
 use crate::control::model::{Network, NetworkSpec};
-use crate::control::requests::LabMembers;
+use crate::control::occupied::{remarks, with_name_servers};
+use crate::control::requests::{LabMembers, NetworkCreated};
 use crate::control::{Id, Kind, Model, Refused};
 use crate::dataplane::{Change, PortId};
 use crate::io::{host, random};
@@ -13,15 +16,19 @@ use crate::wire::MacAddr;
 impl Daemon {
     pub(super) fn network_create(&mut self, spec: &NetworkSpec, descriptors: Vec<OwnedFd>) -> Handled {
         let id = Id::new(random::bytes());
-        let host = self.host.clone();
-        self.transact(|model| model.create_network(spec, id, host::now_ns(), &host).map(drop))?;
+        let host = with_name_servers(&self.host, &self.model.resolvers.host);
+        // What is wrong is said below.
+        let without = self.model.plan_subnets(spec, id, &[]).unwrap_or_default();
+        let prefixes: Vec<IpNet> = host.iter().map(|it| it.prefix).collect();
+        self.transact(|model| model.create_network(spec, id, host::now_ns(), &prefixes).map(drop))?;
         if self.wants_host(id)
             && let Err(refused) = self.host_add(id, descriptors)
         {
             self.transact(|model| model.remove_network(&id.to_string()).map(drop))?;
             return Err(refused);
         }
-        now(id.to_string())
+        let got = self.model.network(id).map(|network| network.subnets.clone()).unwrap_or_default();
+        now(NetworkCreated { id, remarks: remarks(spec, &got, &without, &host) })
     }
 
     pub(super) fn network_remove(&mut self, name: &str) -> Handled {

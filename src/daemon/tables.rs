@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use super::{Daemon, Handled, failed, now};
+use crate::control::Refused;
 use crate::control::requests::{FlowFilter, Page, RouteCursor, ViewRequest};
 use crate::control::show::{self, ConntrackRow, ListedTables, Names, NeighRow, RouteEntryRow};
 use crate::dataplane::conntrack::FlowRow;
@@ -36,7 +37,15 @@ impl Daemon {
             ViewRequest::FlowsWatch { filter } => self.flows_watch(connection, filter, descriptors),
             ViewRequest::Explain { question } => self.explain(question),
             ViewRequest::Dns => self.show_dns(),
-            ViewRequest::Rules { v6, text } => self.show_rules(v6, text),
+            ViewRequest::Rules { v6 } => {
+                let names = Names::of(&self.model);
+                now(show::rule_rows(&self.listed_rules(v6)?, |id| names.bridge(id)))
+            }
+            ViewRequest::Chains { v6 } => {
+                let names = Names::of(&self.model);
+                now(show::chain_rows(&self.listed_rules(v6)?, |id| names.bridge(id)))
+            }
+            ViewRequest::Interfaces => self.show_interfaces(),
         }
     }
 
@@ -109,18 +118,14 @@ impl Daemon {
     }
 
     /// The loop only copies the counters; the rules are those that it was told last.
-    fn show_rules(&self, v6: bool, text: bool) -> Handled {
+    fn listed_rules(&self, v6: bool) -> Result<ListedTables, Refused> {
         let version = if v6 { Version::V6 } else { Version::V4 };
         let counts = self.in_loop(move |inner| inner.switch.rules(version).counts())?;
         let [v4_rules, v6_rules] = self.told.rulesets();
         let ruleset = if v6 { v6_rules } else { v4_rules };
         let program = Program::compile(ruleset).map_err(|rejected| failed(&rejected))?;
         let [filter, nat] = [TableKind::Filter, TableKind::Nat].map(|table| program.list(table, &counts));
-        let (tables, names) = (ListedTables { version, filter, nat }, Names::of(&self.model));
-        if text {
-            return now(show::rules_text(&tables, |id| names.bridge(id)));
-        }
-        now(show::rule_rows(&tables, |id| names.bridge(id)))
+        Ok(ListedTables { version, filter, nat })
     }
 }
 

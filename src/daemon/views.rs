@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Daemon, Handled, network_number, now};
 use crate::control::Refused;
+use crate::control::model::Listed;
 use crate::control::show::{self, DropRow, FdbRow, PortRow, Style};
 use crate::dataplane::fdb::FdbEntry;
 use crate::dataplane::{Counters, NetworkId, PortId};
@@ -20,7 +21,12 @@ impl Daemon {
     }
 
     pub(super) fn network_inspect(&self, names: &[String]) -> Handled {
-        let one = |name: &String| Ok(show::inspect_network(&self.model, self.model.find_network(name)?));
+        let one = |name: &String| {
+            Ok(match self.model.find_listed(name)? {
+                Listed::Switched(network) => show::inspect_network(&self.model, network),
+                Listed::Unswitched(network) => show::inspect_unswitched(&self.model, network),
+            })
+        };
         now(names.iter().map(one).collect::<Result<Vec<_>, Refused>>()?)
     }
 
@@ -67,6 +73,7 @@ impl Daemon {
                 (row.tx_frames, row.tx_bytes, row.tx_segments) =
                     (seen.tx.frames, seen.tx.bytes, seen.tx.segments);
                 row.drops = seen.dropped();
+                row.ifindex = self.links.get(&PortId(port)).map_or(0, |link| link.index);
                 let inside = self.look_inside(PortId(port));
                 row.kernel_drops = inside.as_ref().map_or(0, |link| link.dropped);
                 row.state = self.state_of(PortId(port), *up, inside.as_ref()).to_owned();
@@ -74,6 +81,16 @@ impl Daemon {
             row
         };
         now(show::port_rows(&self.model).into_iter().map(with_counters).collect::<Vec<_>>())
+    }
+
+    pub(super) fn show_interfaces(&self) -> Handled {
+        let states = self.port_states()?;
+        let port = |number| {
+            let port = PortId(number);
+            let inside = self.links.get(&port).map_or(0, |link| link.index);
+            (states.get(&port).copied().unwrap_or("lost"), inside)
+        };
+        now(show::interface_rows(&self.model, port))
     }
 
     /// What the interface behind a port is like, as its namespace sees it now.
@@ -132,8 +149,9 @@ impl Daemon {
         now(rows)
     }
 
-    pub(super) fn show_topology(&self, dot: bool) -> Handled {
-        now(if dot { show::dot(&self.model) } else { show::topology(&self.model, Style::Unicode) })
+    pub(super) fn show_topology(&self, dot: bool, ascii: bool) -> Handled {
+        let style = if ascii { Style::Ascii } else { Style::Unicode };
+        now(if dot { show::dot(&self.model) } else { show::topology(&self.model, style) })
     }
 }
 

@@ -464,12 +464,7 @@ impl EventLoop {
                 let came = from.filter(|_| matches!(outgoing, Outgoing::Read(_)));
                 let sent = attached.map_or(Err(DeviceError::Lost), |attached| {
                     attached.device.serves(came);
-                    let sent = attached.device.send(frame);
-                    if attached.device.has_frames() && !attached.queued {
-                        attached.queued = true;
-                        self.ready.push_back(port);
-                    }
-                    sent
+                    attached.device.send(frame)
                 });
                 sent.err().map(|error| {
                     self.switch.undelivered(port, frame, error.drop_reason());
@@ -506,6 +501,10 @@ impl EventLoop {
             return;
         };
         let lost = attached.device.flush();
+        if attached.device.has_frames() && !attached.queued {
+            attached.queued = true;
+            self.ready.push_back(port);
+        }
         if lost.frames > 0 {
             self.switch.undelivered_all(port, lost, DropReason::EgressFull);
         }

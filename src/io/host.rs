@@ -1,10 +1,11 @@
-//! What the host has: its addresses, its clock, its processes.
+//! What the host has: its addresses, its routes, its clock, its processes.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 
+use crate::control::occupied::{Occupied, routes_v4, routes_v6};
 use crate::control::state::Process;
 
 /// The wall clock, in nanoseconds since the Unix epoch.
@@ -29,11 +30,17 @@ pub fn boot() -> String {
     text.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// The prefixes of the host's own addresses, for automatic subnets to keep out of the way of.
-/// None when the host does not tell.
-pub fn prefixes() -> Vec<IpNet> {
+/// What the host uses: its own addresses, with their prefixes, and where its routes lead. None when it does
+/// not tell.
+pub fn occupied() -> Vec<Occupied> {
     let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    interfaces.filter_map(|interface| prefix(interface.address?, interface.netmask?)).collect()
+    let own = interfaces.filter_map(|interface| {
+        let net = prefix(interface.address?, interface.netmask?)?;
+        let by = format!("address {net} of {}", interface.interface_name);
+        Some(Occupied { prefix: net.trunc(), by })
+    });
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+    own.chain(routes_v4(&read("route"))).chain(routes_v6(&read("ipv6_route"))).collect()
 }
 
 fn prefix(
@@ -44,5 +51,5 @@ fn prefix(
         let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
         v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
     };
-    IpNet::with_netmask(ip(&address)?, ip(&mask)?).ok().map(|net| net.trunc())
+    IpNet::with_netmask(ip(&address)?, ip(&mask)?).ok()
 }

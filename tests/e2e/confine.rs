@@ -144,6 +144,8 @@ fn out_of_descriptors_for_clients(lab: &Lab) {
     limited(lab, 56);
     lab.idle("alice", "net");
     lab.idle("bob", "net");
+    // A save takes a descriptor, which would count as one of the clients'.
+    until("the state to be saved", || !lab.ok("status").contains("being saved"));
     let mut connections = Vec::new();
     let said = loop {
         let (connection, answer) = ask(lab);

@@ -230,7 +230,7 @@ to = "wan"
     lab.ok("rule add --from 192.0.2.0/24 drop");
     lab.ok("down routers");
     for (listing, count) in
-        [("uplink ls", 0), ("route ls", 0), ("rule ls", 1), ("ps -a", 0), ("network ls", 1)]
+        [("uplink ls", 0), ("route ls", 0), ("rule ls", 1), ("ps -a", 0), ("network ls", 3)]
     {
         assert_eq!(lab.json(listing).len(), count, "{listing}");
     }
@@ -241,6 +241,6 @@ to = "wan"
     assert!(output.status.code() == Some(1) && said.contains("'other'"), "{said}");
     assert_eq!(
         (lab.json("uplink ls").len(), lab.json("ps -a").len(), lab.json("network ls").len()),
-        (0, 1, 1)
+        (0, 1, 3)
     );
 }

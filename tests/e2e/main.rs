@@ -16,11 +16,14 @@ macro_rules! scenarios {
     };
 }
 
+mod articles;
 mod capture;
+mod completion;
 mod confine;
 mod containers;
 mod daemon;
 mod dnsmasq;
+mod habits;
 mod harness;
 mod host;
 mod host_port;
@@ -36,10 +39,17 @@ mod published_host;
 mod resolvers;
 mod restart;
 mod routing;
+mod rows_docker;
+mod rows_dockerd;
+mod rows_sessions;
+mod rows_tools;
+mod shell;
 mod tables;
 mod thousand;
 mod traffic;
+mod transcript;
 mod transfers;
+mod twin;
 mod uplink;
 mod user_load;
 mod user_tcp;

@@ -83,7 +83,13 @@ fn seen_from_everywhere(lab: &Lab) {
             }
         }
         let row = lab.row("ps", "name", "web");
-        assert!(row["ports"].as_str().unwrap().contains("0.0.0.0:8000->80/tcp, [::]:8000->80/tcp"), "{row}");
+        assert!(
+            row["ports"]
+                .as_str()
+                .unwrap()
+                .contains("0.0.0.0:8000->80/tcp, 0.0.0.0:8000->80/udp, [::]:8000->80/tcp"),
+            "{row}"
+        );
         let row = lab.row("port web", "host_ip", "0.0.0.0");
         assert_eq!(row["reachable"], "0.0.0.0:8000", "{row}");
         let flows = lab.json("show conntrack");

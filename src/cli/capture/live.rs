@@ -153,7 +153,9 @@ impl Read for Stream {
 pub fn list(global: &Global) -> anyhow::Result<u8> {
     let mut daemon = Daemon::connect(&global.socket())?;
     let ports: Vec<PortRow> = daemon.call(Request::ShowPorts)?;
-    let networks: Vec<NetworkRow> = daemon.call(Request::NetworkList)?;
+    let mut networks: Vec<NetworkRow> = daemon.call(Request::NetworkList)?;
+    // No frame of `host` and `none` passes the switch.
+    networks.retain(|network| !network.bridge.is_empty());
     if global.json {
         return standard::json(&ports);
     }

@@ -12,7 +12,7 @@ mod router;
 use ipnet::IpNet;
 
 use super::mistake::{BadFile, Mistake, Span};
-use super::model::{ContainerSpec, NetworkSpec, RouteSpec, RuleSpec, UplinkSpec};
+use super::model::{ContainerSpec, NetworkSpec, RouteSpec, RuleSpec, Unswitched, UplinkSpec};
 use super::{Id, Kind, Model, Refused};
 
 /// The built-in demo lab, as a file.
@@ -150,13 +150,17 @@ impl Draft {
     }
 
     fn try_container(&self, model: &mut Model, container: &DraftContainer, id: Id) -> Vec<Mistake> {
-        let ContainerSpec { publish, links, .. } = &container.spec;
-        let nothing = (Vec::new(), Vec::new(), Vec::new());
-        let (networks, no_publish, no_links) = nothing;
-        let alone =
-            ContainerSpec { networks, publish: no_publish, links: no_links, ..container.spec.clone() };
+        let ContainerSpec { networks: wishes, publish, links, .. } = &container.spec;
+        // One on `host` or `none` is there from its beginning; networks of the switch are joined one by one.
+        let unswitched = wishes.iter().position(|wish| Unswitched::named(&wish.network).is_some());
+        let networks = if unswitched.is_some() { wishes.clone() } else { Vec::new() };
+        let bare = (Vec::new(), Vec::new());
+        let alone = ContainerSpec { networks, publish: bare.0, links: bare.1, ..container.spec.clone() };
         if let Err(refused) = model.create_container(&alone, id, 0) {
-            return vec![Mistake::new(container.name_place.clone(), refused.message)];
+            let place = unswitched.filter(|_| refused.kind == Kind::NetworkConflict);
+            let place =
+                place.and_then(|at| container.endpoint_places.get(at)).unwrap_or(&container.name_place);
+            return vec![Mistake::new(place.clone(), refused.message)];
         }
         // A network with a mistake of its own is no mistake of its containers.
         let declared = |name: &str| {
@@ -164,7 +168,8 @@ impl Draft {
                 || self.uplinks.iter().any(|uplink| uplink.spec.name == name)
         };
         let mut mistakes = Vec::new();
-        for (place, wish) in container.endpoint_places.iter().zip(&container.spec.networks) {
+        let joined = container.endpoint_places.iter().zip(wishes).filter(|_| unswitched.is_none());
+        for (place, wish) in joined {
             match model.connect(&id.to_string(), wish) {
                 Err(refused) if refused.kind != Kind::UnknownNetwork || !declared(&wish.network) => {
                     mistakes.push(Mistake::new(place.clone(), refused.message));

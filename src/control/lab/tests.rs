@@ -119,7 +119,7 @@ fn each_mistake_stands_at_its_place() {
         ),
         (
             "[network.n]\noptions = { colour = 1 }",
-            "2:22: option 'colour' is not known: the options are icc, bridge_name, mtu, ageing, fdb_limit,",
+            "2:22: option 'colour' is not known: the options are icc, bridge_name, inhibit_ipv4, iface_prefix, default_bridge, mtu, ageing, fdb_limit,",
         ),
         ("[network.n]\ninternal = \"yes\"", "2:12: 'internal' of network 'n' must be true or false"),
         (
@@ -130,7 +130,7 @@ fn each_mistake_stands_at_its_place() {
             "[network.\"a b\"]\n",
             "1:10: network name 'a b' is not allowed: use letters, digits, '_', '.' and '-', a letter or digit first, 128 at most",
         ),
-        ("[network.bridge]\n", "1:10: network 'bridge' exists already (id"),
+        ("[network.bridge]\n", "1:10: network with name bridge already exists (id"),
         ("network = 5", "1:11: 'network' must be a table"),
         ("[network]\nn = 5", "2:5: network 'n' must be a table"),
         ("[[check]]\non = \"web\"", "1:3: key 'check' of a lab is not known in this version"),
@@ -212,7 +212,7 @@ fn each_mistake_stands_at_its_place() {
         ),
         (
             "[container.c]\nnetworks = [\"bridge\", \"bridge\"]",
-            "2:23: container 'c' is already on network 'bridge': name each network once",
+            "2:23: endpoint with name c already exists in network bridge: name each network once",
         ),
         (
             "[container.c]\nhostname = \"a b\"",
@@ -266,7 +266,7 @@ networks = ["net2", "net3", "tiny"]
         found,
         [
             "test.toml:3:13: network 'net9' is not known: did you mean 'net1'?",
-            "test.toml:7:10: subnet 172.19.128.0/17 of network 'net2' overlaps 172.19.0.0/16 of network 'net1': choose another subnet",
+            "test.toml:7:10: Pool overlaps with other one on this address space: subnet 172.19.128.0/17 of network 'net2' overlaps 172.19.0.0/16 of network 'net1': choose another subnet",
             "test.toml:9:11: 'subnet' of network 'net3' cannot be '172.19.0.0/33': it takes a subnet such as 172.19.0.0/16",
             "test.toml:15:29: network 'tiny': no free address is left in 10.0.0.0/30: disconnect a container, or use a larger subnet",
         ]

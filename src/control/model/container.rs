@@ -1,11 +1,12 @@
 //! Containers and their endpoints.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Endpoint, EndpointSpec, Link, LinkSpec, Model};
+use super::{Endpoint, EndpointSpec, Link, LinkSpec, Model, Unswitched};
 use crate::control::naming::{check_hostname, check_name, generate};
 use crate::control::ports::{Exposed, Publish, PublishSpec};
 use crate::control::{Id, Kind, Refused};
@@ -67,6 +68,8 @@ pub struct ContainerSpec {
     pub hostname: Option<String>,
     /// Words of the command; none idles.
     pub command: Vec<String>,
+    /// The image that was asked for, which gave it nothing but this name; empty if none was.
+    pub image: String,
     /// Environment of the command.
     pub env: Vec<(String, String)>,
     /// Settings of its own network stack, key and value.
@@ -81,7 +84,7 @@ pub struct ContainerSpec {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Name servers of its own; none: those of its networks.
     pub dns: Vec<IpAddr>,
-    /// Networks to join, in order of its interfaces.
+    /// Networks to join, in order of its interfaces; or `host` or `none` alone.
     pub networks: Vec<EndpointSpec>,
     /// Ports to be reached from outside.
     pub publish: Vec<PublishSpec>,
@@ -95,6 +98,8 @@ pub struct ContainerSpec {
     pub expose: Vec<Exposed>,
     /// Containers whose exposed ports it may use.
     pub links: Vec<LinkSpec>,
+    /// Free for the user.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A container that exists.
@@ -109,6 +114,8 @@ pub struct Container {
     pub hostname: String,
     /// Words of the command; none idles.
     pub command: Vec<String>,
+    /// The image that was asked for, which gave it nothing but this name; empty if none was.
+    pub image: String,
     /// Environment of the command.
     pub env: Vec<(String, String)>,
     /// The lab it came with, and goes with.
@@ -128,6 +135,8 @@ pub struct Container {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Name servers of its own; none: those of its networks.
     pub dns: Vec<IpAddr>,
+    /// The network that it is on instead of any of the switch's.
+    pub unswitched: Option<Unswitched>,
     /// Where it is connected, in order of connecting.
     pub endpoints: Vec<Endpoint>,
     /// Ports that can be reached from outside, while it lives.
@@ -138,6 +147,8 @@ pub struct Container {
     pub exposed: Vec<Exposed>,
     /// Containers whose ports it may use.
     pub links: Vec<Link>,
+    /// Free for the user.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Container {
@@ -190,6 +201,7 @@ impl Model {
                 ),
             ));
         }
+        self.check_joins(container, &spec.network)?;
         let endpoint = self.plan_endpoint(name, id, &container.endpoints, spec)?;
         self.take(&endpoint);
         let network = endpoint.network;
@@ -299,17 +311,21 @@ impl Model {
         for (host, _) in &spec.extra_hosts {
             check_hostname(host)?;
         }
+        let unswitched = self.plan_unswitched(&name, spec)?;
         let mut endpoints = Vec::new();
-        for wish in &spec.networks {
+        for wish in spec.networks.iter().filter(|_| unswitched.is_none()) {
             endpoints.push(self.plan_endpoint(&name, id, &endpoints, wish)?);
         }
-        let publishes = self.plan_publishes(&name, &endpoints, spec)?;
+        // Nobody forwards to the host's own ports, nor to a container that is alone.
+        let publishes =
+            if unswitched.is_none() { self.plan_publishes(&name, &endpoints, spec)? } else { Vec::new() };
         let links = self.plan_links(&name, id, &endpoints, &spec.links)?;
         Ok(Container {
             id,
             name,
             hostname,
             command: spec.command.clone(),
+            image: spec.image.clone(),
             env: spec.env.clone(),
             lab: spec.lab.clone(),
             state: State::Created,
@@ -319,11 +335,13 @@ impl Model {
             changed_ns: now_ns,
             extra_hosts: spec.extra_hosts.clone(),
             dns: spec.dns.clone(),
+            unswitched,
             endpoints,
             publishes,
             publish_from: spec.publish_from.clone(),
             exposed: spec.expose.clone(),
             links,
+            labels: spec.labels.clone(),
         })
     }
 

@@ -100,13 +100,13 @@ impl Model {
             return Err(Refused::new(
                 Kind::AlreadyConnected,
                 format!(
-                    "container '{name}' is already on network '{}': name each network once",
+                    "endpoint with name {name} already exists in network {}: name each network once",
                     network.name
                 ),
             ));
         }
         check_aliases(network, &spec.aliases)?;
-        let ifname = plan_ifname(name, existing, spec.ifname.as_deref())?;
+        let ifname = plan_ifname(name, existing, spec.ifname.as_deref(), &network.options.iface_prefix)?;
         let addresses = self.plan_addresses(network, &spec.addresses)?;
         let endpoint_id = id.derive(network.id);
         let mac = self.plan_mac(network, spec.mac, &addresses, endpoint_id)?;
@@ -189,7 +189,8 @@ impl Model {
                 Refused::new(
                     Kind::AddressInUse,
                     format!(
-                        "address {address} on network '{name}' is in use{owner}: choose another, or give none"
+                        "Address already in use: {address} on network '{name}' is in use{owner}: choose another, or \
+                         give none"
                     ),
                 )
             }
@@ -307,7 +308,8 @@ fn check_aliases(network: &Network, aliases: &[String]) -> Result<(), Refused> {
         Some(alias) if network.is_default() => Err(Refused::new(
             Kind::BadOption,
             format!(
-                "alias '{alias}' has no use on network '{}', where names do not resolve: use a network of your own",
+                "network-scoped alias is supported only for containers in user defined networks: '{alias}' has no use on \
+                 network '{}', where names do not resolve",
                 network.name
             ),
         )),
@@ -315,11 +317,16 @@ fn check_aliases(network: &Network, aliases: &[String]) -> Result<(), Refused> {
     }
 }
 
-/// The interface wished for, or the first free of `eth0`, `eth1`, ...
-fn plan_ifname(container: &str, existing: &[Endpoint], wish: Option<&str>) -> Result<String, Refused> {
+/// The interface wished for, or the first free of `eth0`, `eth1`, ..., or whatever the network calls them.
+fn plan_ifname(
+    container: &str,
+    existing: &[Endpoint],
+    wish: Option<&str>,
+    prefix: &str,
+) -> Result<String, Refused> {
     let taken = |name: &str| existing.iter().any(|endpoint| endpoint.ifname == name);
     let Some(wish) = wish else {
-        let names = (0..=existing.len()).map(|number| format!("eth{number}"));
+        let names = (0..=existing.len()).map(|number| format!("{prefix}{number}"));
         return Ok(names.into_iter().find(|name| !taken(name)).unwrap_or_default());
     };
     check_interface(wish)?;

@@ -19,6 +19,7 @@ mod publish;
 mod restore;
 mod route;
 mod rule;
+mod unswitched;
 mod uplink;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ pub use network::{Driver, Network, NetworkSpec};
 pub use publish::FREE_PORTS;
 pub use route::{RouteSpec, StaticRoute};
 pub use rule::{Rule, RuleSpec, Side};
+pub use unswitched::{Listed, Unswitched};
 pub use uplink::{DEFAULT_UPLINK, FarEnd, PRIVATE, Uplink, UplinkChange, UplinkSpec, UserOptions};
 
 /// The network that always exists.
@@ -194,11 +196,28 @@ impl Model {
         endpoints
     }
 
+    /// How many endpoints each network has.
+    pub fn endpoint_counts(&self) -> BTreeMap<Id, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, endpoint) in self.all_endpoints() {
+            *counts.entry(endpoint.network).or_default() += 1;
+        }
+        counts
+    }
+
     /// The network that `word` means: a name, an id, or the beginning of one id only.
     ///
     /// # Errors
-    /// `unknown_network`, `ambiguous`.
+    /// `unknown_network`, `ambiguous`; `predefined` for `host` and `none`, which are not the switch's.
     pub fn find_network(&self, word: &str) -> Result<&Network, Refused> {
+        match self.find_listed(word)? {
+            Listed::Switched(network) => Ok(network),
+            Listed::Unswitched(network) => Err(unswitched::no_switch(network)),
+        }
+    }
+
+    /// The same among those of the switch.
+    fn find_switched(&self, word: &str) -> Result<&Network, Refused> {
         let networks = self.networks.iter().filter(|(_, network)| network.uplink.is_none());
         find(networks, word).map_err(|lost| match self.find_uplink(word) {
             Ok(uplink) => {
@@ -226,7 +245,10 @@ impl Model {
     /// # Errors
     /// `unknown_network`, `ambiguous`.
     pub fn find_any_network(&self, word: &str) -> Result<&Network, Refused> {
-        find(self.networks.iter(), word).map_err(|lost| lost.refuse("network", word, Kind::UnknownNetwork))
+        find(self.networks.iter(), word).map_err(|lost| match self.find_listed(word) {
+            Ok(Listed::Unswitched(network)) => unswitched::no_switch(network),
+            _ => lost.refuse("network", word, Kind::UnknownNetwork),
+        })
     }
 
     /// The container that `word` means: a name, an id, or the beginning of one id only.

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_NETWORK, Model, Uplink};
+use super::unswitched::predefined;
+use super::{DEFAULT_NETWORK, Listed, Model, Unswitched, Uplink};
 use crate::control::ipam::{self, Subnet, SubnetSpec};
 use crate::control::naming::check_name;
-use crate::control::options::{BRIDGE_NAME, NetworkOptions};
+use crate::control::options::{BRIDGE_NAME, IFACE_PREFIX, NetworkOptions};
 use crate::control::{Id, Kind, Refused};
 use crate::wire::MacAddr;
 
@@ -123,6 +124,11 @@ impl Network {
         self.subnets.iter().any(|subnet| subnet.prefix().addr().is_ipv6())
     }
 
+    /// Subnets in which it has an address of its own: all, but for those of IPv4 with option `inhibit_ipv4`.
+    pub fn present_in(&self) -> impl Iterator<Item = &Subnet> {
+        self.subnets.iter().filter(|it| !self.options.inhibit_ipv4 || it.gateway().is_ipv6())
+    }
+
     /// The gateway's MAC address: `02:42` and its IPv4 address, or bytes of the network's id where it
     /// has none; of an uplink, the one that was asked for.
     pub fn gateway_mac(&self) -> MacAddr {
@@ -163,22 +169,20 @@ impl Model {
     /// # Errors
     /// `unknown_network`, `ambiguous`, `predefined`, `network_in_use`, `in_use`.
     pub fn remove_network(&mut self, word: &str) -> Result<Network, Refused> {
-        let network = self.find_network(word)?;
+        let network = match self.find_listed(word)? {
+            Listed::Unswitched(network) => return Err(predefined(network.name())),
+            Listed::Switched(network) if network.is_default() => return Err(predefined(&network.name)),
+            Listed::Switched(network) => network,
+        };
         let (id, name) = (network.id, &network.name);
-        if network.is_default() {
-            return Err(Refused::new(
-                Kind::Predefined,
-                format!(
-                    "network '{name}' always exists and cannot be removed: remove another, or stop the daemon"
-                ),
-            ));
-        }
         let users: Vec<&str> = self.guests(id).map(|(container, _)| container.name.as_str()).collect();
         if !users.is_empty() {
             return Err(Refused::new(
                 Kind::NetworkInUse,
                 format!(
-                    "network '{name}' has active endpoints: disconnect or remove {} first",
+                    "error while removing network: network {name} id {} has active endpoints: disconnect or remove {} \
+                     first",
+                    id.short(),
                     users.join(", ")
                 ),
             ));
@@ -212,11 +216,17 @@ impl Model {
         for (key, value) in options {
             changed.options.set(key, value)?;
         }
-        if changed.options.bridge_name != network.options.bridge_name {
+        let fixed = |options: &NetworkOptions| (options.bridge_name.clone(), options.iface_prefix.clone());
+        if fixed(&changed.options) != fixed(&network.options) {
             let name = &network.name;
+            let key = if changed.options.bridge_name == network.options.bridge_name {
+                IFACE_PREFIX
+            } else {
+                BRIDGE_NAME
+            };
             return Err(Refused::new(
                 Kind::BadOption,
-                format!("option '{BRIDGE_NAME}' of network '{name}' is fixed when the network is created"),
+                format!("option '{key}' of network '{name}' is fixed when the network is created"),
             ));
         }
         check_mtu(&changed)?;
@@ -291,7 +301,15 @@ impl Model {
 
     pub(super) fn check_network_name(&self, what: &str, name: &str, id: Id) -> Result<(), Refused> {
         check_name(what, name)?;
-        if matches!(name, "host" | "none" | "default" | "container" | "any") {
+        if Unswitched::named(name).is_some() {
+            return Err(Refused::new(
+                Kind::BadName,
+                format!(
+                    "operation is not permitted on predefined {name} network: choose another {what} name"
+                ),
+            ));
+        }
+        if matches!(name, "default" | "container" | "any") {
             return Err(Refused::new(
                 Kind::BadName,
                 format!("{what} name '{name}' has a meaning of its own: choose another"),
@@ -302,7 +320,7 @@ impl Model {
             Err(Refused::new(
                 Kind::NameTaken,
                 format!(
-                    "{} '{name}' exists already (id {}): choose another name, or remove it first",
+                    "{0} with name {name} already exists (id {1}): choose another name, or remove {0} '{name}' first",
                     same.what(),
                     same.id.short()
                 ),
@@ -325,8 +343,11 @@ impl Model {
         }
     }
 
-    /// The subnets asked for, checked, and those that are added automatically.
-    fn plan_subnets(&self, spec: &NetworkSpec, id: Id, host: &[IpNet]) -> Result<Vec<Subnet>, Refused> {
+    /// The subnets asked for, checked, and those that are added automatically, clear of the `host`'s prefixes.
+    ///
+    /// # Errors
+    /// `bad_subnet`, `subnet_overlaps`, `pools_exhausted`.
+    pub fn plan_subnets(&self, spec: &NetworkSpec, id: Id, host: &[IpNet]) -> Result<Vec<Subnet>, Refused> {
         let of =
             |ipv4: bool| spec.subnets.iter().filter(move |subnet| subnet.prefix.addr().is_ipv4() == ipv4);
         let name = &spec.name;
@@ -335,7 +356,8 @@ impl Model {
                 return Err(Refused::new(
                     Kind::BadSubnet,
                     format!(
-                        "network '{name}' is given a second {family} subnet, {}: give one",
+                        "bridge driver doesn't support multiple subnets: network '{name}' is given a second {family} \
+                         one, {}",
                         second.prefix
                     ),
                 ));
@@ -377,7 +399,8 @@ impl Model {
             Some((other, theirs)) => Err(Refused::new(
                 Kind::SubnetOverlaps,
                 format!(
-                    "subnet {prefix} of {what} '{name}' overlaps {theirs} of {} '{}': choose another subnet",
+                    "Pool overlaps with other one on this address space: subnet {prefix} of {what} '{name}' overlaps \
+                     {theirs} of {} '{}': choose another subnet",
                     other.what(),
                     other.name
                 ),

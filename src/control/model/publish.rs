@@ -53,6 +53,13 @@ impl Model {
             let text = format!("container '{name}' has ended and publishes nothing: run it again");
             return Err(Refused::new(Kind::BadState, text));
         }
+        if let Some(network) = container.unswitched {
+            let text = format!(
+                "container '{name}' is on network '{}', from where nothing is published: its ports are where it is",
+                network.name()
+            );
+            return Err(Refused::new(Kind::NetworkConflict, text));
+        }
         let from = if from.is_empty() { &container.publish_from } else { from };
         let publish = self.plan_publish(name, &container.endpoints, &[], (spec, from))?;
         self.containers.entry(id).and_modify(|container| container.publishes.push(publish.clone()));

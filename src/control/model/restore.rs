@@ -257,6 +257,7 @@ mod tests {
         model.started(id(32), 4711, 10).unwrap();
         let peer = ContainerSpec { links: vec!["web:db".parse().unwrap()], ..container("peer", &["lan"]) };
         model.create_container(&peer, id(33), 11).unwrap();
+        model.create_container(&container("on-host", &["host"]), id(36), 12).unwrap();
         model.create_container(&container("gone", &[]), id(34), 12).unwrap();
         model.ended(id(34), Some(3), 13).unwrap();
         let rule = |from: &str| RuleSpec {
@@ -339,7 +340,7 @@ mod tests {
             (with("\"172.19.0.3/16\"", "\"172.19.0.2/16\""), "172.19.0.2 is in use"),
             (with("\"172.19.0.2/16\"", "\"172.19.0.2/24\""), "of another length"),
             (with("\"name\":\"web\"", "\"name\":\"peer\""), "container 'peer' exists already"),
-            (with("\"name\":\"net2\"", "\"name\":\"net1\""), "network 'net1' exists already"),
+            (with("\"name\":\"net2\"", "\"name\":\"net1\""), "net1 already exists"),
             (with("\"name\":\"net2\"", "\"name\":\"../x\""), "is not allowed"),
             (with("172.20.0.0/16", "172.19.128.0/17"), "gateway 172.20.0.1 is outside"),
             (with("\"number\":1", "\"number\":0"), "number 0"),

@@ -127,23 +127,23 @@ fn networks_are_refused_with_the_reason() {
         ..network("new", subnets)
     };
     let table = [
-        (network("net1", &[]), Kind::NameTaken, "network 'net1' exists already"),
+        (network("net1", &[]), Kind::NameTaken, "network with name net1 already exists"),
         (network("a b", &[]), Kind::BadName, "network name 'a b' is not allowed"),
-        (network("host", &[]), Kind::BadName, "network name 'host' has a meaning of its own"),
+        (network("host", &[]), Kind::BadName, "operation is not permitted on predefined host network"),
         (
             network("new", &["172.19.7.0/24"]),
             Kind::SubnetOverlaps,
-            "subnet 172.19.7.0/24 of network 'new' overlaps 172.19.0.0/16 of network 'net1': choose another subnet",
+            "Pool overlaps with other one on this address space: subnet 172.19.7.0/24 of network 'new' overlaps 172.19.0.0/16 of network 'net1': choose another subnet",
         ),
         (
             network("new", &["fd00::/16"]),
             Kind::SubnetOverlaps,
-            "subnet fd00::/16 of network 'new' overlaps fd00:19::/64",
+            "Pool overlaps with other one on this address space: subnet fd00::/16 of network 'new' overlaps fd00:19::/64",
         ),
         (
             network("new", &["10.1.0.0/16", "10.2.0.0/16"]),
             Kind::BadSubnet,
-            "network 'new' is given a second IPv4 subnet",
+            "bridge driver doesn't support multiple subnets: network 'new' is given a second IPv4 one",
         ),
         (
             network("new", &["10.1.0.1/16"]),
@@ -168,7 +168,9 @@ fn networks_are_refused_with_the_reason() {
         assert!(why.message.starts_with(message), "{} / {message}", why.message);
     }
     let why = refused(&mut model, |model| model.remove_network("net1"));
-    assert_eq!(why.message, "network 'net1' has active endpoints: disconnect or remove alice, router first");
+    let short = model.find_network("net1").unwrap().id.short();
+    let said = format!("error while removing network: network net1 id {short} has active endpoints: ");
+    assert_eq!(why.message, said + "disconnect or remove alice, router first");
     let why =
         refused(&mut model, |model| model.create_network(&network("new", &[]), id(1), 9, &[]).map(drop));
     assert_eq!(why.kind, Kind::NameTaken);
@@ -193,7 +195,7 @@ fn containers_are_refused_with_the_reason() {
         (
             container("new", &["net2", "net2"]),
             Kind::AlreadyConnected,
-            "container 'new' is already on network 'net2'",
+            "endpoint with name new already exists in network net2",
         ),
         (
             wish("net1", |it| it.addresses = vec!["10.0.0.9".parse().unwrap()]),
@@ -208,7 +210,7 @@ fn containers_are_refused_with_the_reason() {
         (
             wish("net1", |it| it.addresses = vec!["fd00:19::2".parse().unwrap()]),
             Kind::AddressInUse,
-            "address fd00:19::2 on network 'net1' is in use by container 'alice': choose another, or give none",
+            "Address already in use: fd00:19::2 on network 'net1' is in use by container 'alice': choose another, or give none",
         ),
         (
             wish("net1", |it| {
@@ -237,7 +239,7 @@ fn containers_are_refused_with_the_reason() {
         (
             wish("bridge", |it| it.aliases = vec!["db".to_owned()]),
             Kind::BadOption,
-            "alias 'db' has no use on network 'bridge'",
+            "network-scoped alias is supported only for containers in user defined networks: 'db' has no use",
         ),
         (
             ContainerSpec { hostname: Some(String::new()), ..container("new", &[]) },

@@ -356,11 +356,14 @@ impl Model {
             changed_ns: network.created_ns,
             extra_hosts: Vec::new(),
             dns: Vec::new(),
+            unswitched: None,
             endpoints: vec![endpoint],
             publishes: Vec::new(),
             publish_from: Vec::new(),
             exposed: Vec::new(),
             links: Vec::new(),
+            labels: Default::default(),
+            image: String::new(),
         }
     }
 }
@@ -556,7 +559,11 @@ mod tests {
             spec
         };
         let table = [
-            (with(|it| it.name = "net1".to_owned()), Kind::NameTaken, "network 'net1' exists already"),
+            (
+                with(|it| it.name = "net1".to_owned()),
+                Kind::NameTaken,
+                "network with name net1 already exists",
+            ),
             (with(|it| it.name = "alice".to_owned()), Kind::NameTaken, "container 'alice' exists already"),
             (
                 with(|it| it.name = "any".to_owned()),
@@ -577,7 +584,7 @@ mod tests {
             (
                 with(|it| it.addresses = vec!["172.19.5.1/24".parse().unwrap()]),
                 Kind::SubnetOverlaps,
-                "subnet 172.19.5.0/24 of uplink 'wan' overlaps 172.19.0.0/16 of network 'net1'",
+                "Pool overlaps with other one on this address space: subnet 172.19.5.0/24 of uplink 'wan' overlaps 172.19.0.0/16 of network 'net1'",
             ),
             (
                 with(|it| it.addresses.push("198.51.100.9/25".parse().unwrap())),

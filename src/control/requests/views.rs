@@ -9,7 +9,7 @@ use crate::control::plausible::Errand;
 use crate::dataplane::NetworkId;
 use crate::dataplane::conntrack::FlowRow;
 use crate::dataplane::routes::{Kind, RouteEntry};
-use crate::wire::ip::{Addr, Prefix};
+use crate::wire::ip::{Addr, Prefix, Version, protocol};
 
 /// What can be looked at.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,13 +52,18 @@ pub enum ViewRequest {
     },
     /// Names, and questions about them. Answer: rows.
     Dns,
-    /// Rules with their counters. Answer: rows, or the text as iptables prints it.
+    /// Rules with their counters. Answer: rows.
     Rules {
         /// Those of IPv6.
         v6: bool,
-        /// As text.
-        text: bool,
     },
+    /// The same, chain by chain. Answer: rows.
+    Chains {
+        /// Those of IPv6.
+        v6: bool,
+    },
+    /// The host's side: bridges, uplinks, near ends of ports. Answer: rows.
+    Interfaces,
 }
 
 /// What is to be explained.
@@ -106,6 +111,15 @@ pub struct FlowFilter {
     pub source: Option<IpNet>,
     /// Destination address.
     pub destination: Option<IpNet>,
+    /// Source port, of what has ports.
+    #[serde(default)]
+    pub source_port: Option<u16>,
+    /// Destination port.
+    #[serde(default)]
+    pub destination_port: Option<u16>,
+    /// Of IPv6, or not.
+    #[serde(default)]
+    pub v6: Option<bool>,
 }
 
 impl FlowFilter {
@@ -113,9 +127,15 @@ impl FlowFilter {
     pub fn picks(&self, flow: &FlowRow) -> bool {
         let holds =
             |net: &Option<IpNet>, address: Addr| net.is_none_or(|net| net.contains(&IpAddr::from(address)));
-        self.protocol.is_none_or(|protocol| flow.original.protocol == protocol)
-            && holds(&self.source, flow.original.source)
-            && holds(&self.destination, flow.original.destination)
+        let original = &flow.original;
+        let has_ports = matches!(original.protocol, protocol::TCP | protocol::UDP);
+        let is = |wanted: Option<u16>, port: u16| wanted.is_none_or(|wanted| has_ports && wanted == port);
+        self.protocol.is_none_or(|protocol| original.protocol == protocol)
+            && holds(&self.source, original.source)
+            && holds(&self.destination, original.destination)
+            && is(self.source_port, original.source_port)
+            && is(self.destination_port, original.destination_port)
+            && self.v6.is_none_or(|v6| (original.source.version() == Version::V6) == v6)
     }
 }
 

@@ -1,16 +1,14 @@
-//! `inspect` and `network inspect`: JSON with Docker's keys.
+//! `network inspect`: JSON with Docker's keys.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use super::publishes::inspect_ports;
-use super::rows::state_name;
 use super::time::rfc3339;
 use crate::control::Model;
 use crate::control::ipam::Subnet;
-use crate::control::model::{Container, Endpoint, Link, Network, State};
+use crate::control::model::{Endpoint, Network, Unswitched};
 use crate::control::options::{BRIDGE_NAME, HOST_BINDING, MASQUERADE};
 
 /// One element of `network inspect`'s array.
@@ -41,9 +39,43 @@ pub fn inspect_network(model: &Model, network: &Network) -> Value {
         "Internal": network.internal,
         "Attachable": false,
         "Ingress": false,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": false,
         "Containers": containers.collect::<Map<_, _>>(),
         "Options": options(network),
         "Labels": network.labels,
+    })
+}
+
+/// The same for `host` and `none`, whose endpoints have neither address nor MAC address.
+pub fn inspect_unswitched(model: &Model, network: Unswitched) -> Value {
+    let (id, created_ns) = model.unswitched(network);
+    let containers = model.on_unswitched(network).into_iter().map(|container| {
+        let of = json!({
+            "Name": container.name,
+            "EndpointID": container.id.derive(id),
+            "MacAddress": "",
+            "IPv4Address": "",
+            "IPv6Address": "",
+        });
+        (container.id.to_string(), of)
+    });
+    json!({
+        "Name": network.name(),
+        "Id": id,
+        "Created": rfc3339(created_ns),
+        "Scope": "local",
+        "Driver": network.driver(),
+        "EnableIPv6": false,
+        "IPAM": {"Driver": "default", "Options": null, "Config": []},
+        "Internal": false,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": false,
+        "Containers": containers.collect::<Map<_, _>>(),
+        "Options": {},
+        "Labels": {},
     })
 }
 
@@ -79,105 +111,14 @@ fn options(network: &Network) -> Value {
     Value::Object(options.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect())
 }
 
-/// One element of `inspect`'s array.
-pub fn inspect_container(model: &Model, container: &Container) -> Value {
-    let exposed = inspect_ports(model, container).into_iter().map(|(port, _)| (port, json!({})));
-    let link = |link: &Link| format!("/{}:/{}/{}", link.other, container.name, link.alias);
-    let links = container.links.iter().map(link);
-    let settings = network_settings(model, container);
-    let code = match container.state {
-        State::Exited { code } => code,
-        State::Created | State::Running | State::Lost => 0,
-    };
-    let env: Vec<String> = container.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    json!({
-        "Id": container.id,
-        "Created": rfc3339(container.created_ns),
-        "Name": format!("/{}", container.name),
-        "State": {
-            "Status": state_name(container.state),
-            "Running": container.state == State::Running,
-            "Pid": container.pid.unwrap_or(0),
-            "ExitCode": code,
-        },
-        "Config": {
-            "Hostname": container.hostname,
-            "ExposedPorts": exposed.collect::<Map<_, _>>(),
-            "Env": env,
-            "Cmd": container.command,
-        },
-        "HostConfig": {
-            "Links": links.collect::<Vec<_>>(),
-            "Dns": container.dns,
-        },
-        "NetworkSettings": settings,
-    })
-}
-
-/// Docker's keys; the addresses stand beside the networks when one is `bridge`, as in its first days.
-fn network_settings(model: &Model, container: &Container) -> Map<String, Value> {
-    let networks = container.endpoints.iter().filter_map(|endpoint| {
-        let network = model.network(endpoint.network)?;
-        Some((network, endpoint, inspect_endpoint(network, endpoint)))
-    });
-    let networks: Vec<_> = networks.collect();
-    let default = networks.iter().find(|(network, ..)| network.is_default()).map(|(.., shown)| shown);
-    let mut settings = Map::new();
-    settings.insert("Ports".to_owned(), Value::Object(inspect_ports(model, container)));
-    let keys = [
-        "EndpointID",
-        "Gateway",
-        "GlobalIPv6Address",
-        "GlobalIPv6PrefixLen",
-        "IPAddress",
-        "IPPrefixLen",
-        "IPv6Gateway",
-        "MacAddress",
-    ];
-    for key in keys {
-        let empty = if key.ends_with("PrefixLen") { json!(0) } else { json!("") };
-        let value = default.and_then(|shown| shown.get(key)).cloned().unwrap_or(empty);
-        settings.insert(key.to_owned(), value);
-    }
-    let by_name = networks.into_iter().map(|(network, _, shown)| (network.name.clone(), shown));
-    settings.insert("Networks".to_owned(), Value::Object(by_name.collect()));
-    settings
-}
-
-/// Docker's keys, then the interface inside and the port's alias: whose is which, said directly.
-fn inspect_endpoint(network: &Network, endpoint: &Endpoint) -> Value {
-    let four = net(endpoint, IpAddr::is_ipv4);
-    let six = net(endpoint, IpAddr::is_ipv6);
-    let address = |net: Option<IpNet>| net.map_or_else(String::new, |net| net.addr().to_string());
-    let length = |net: Option<IpNet>| net.map_or(0, |net| net.prefix_len());
-    let gateway = |ipv4: bool| {
-        let gateway = network.subnets.iter().map(Subnet::gateway).find(|gateway| gateway.is_ipv4() == ipv4);
-        gateway.map_or_else(String::new, |gateway| gateway.to_string())
-    };
-    json!({
-        "IPAMConfig": null,
-        "Aliases": endpoint.aliases,
-        "NetworkID": network.id,
-        "EndpointID": endpoint.id,
-        "Gateway": gateway(true),
-        "IPAddress": address(four),
-        "IPPrefixLen": length(four),
-        "IPv6Gateway": gateway(false),
-        "GlobalIPv6Address": address(six),
-        "GlobalIPv6PrefixLen": length(six),
-        "MacAddress": endpoint.mac,
-        "Interface": endpoint.ifname,
-        "Port": endpoint.alias,
-    })
-}
-
-fn net(endpoint: &Endpoint, wanted: fn(&IpAddr) -> bool) -> Option<IpNet> {
+/// The address of an IP version, with its prefix length.
+pub(super) fn net(endpoint: &Endpoint, wanted: fn(&IpAddr) -> bool) -> Option<IpNet> {
     endpoint.addresses.iter().copied().find(|net| wanted(&net.addr()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{json as text, render, tests::model};
+    use super::super::{json as text, tests::model};
     use super::*;
 
     #[test]
@@ -205,6 +146,10 @@ mod tests {
         "Internal": false,
         "Attachable": false,
         "Ingress": false,
+        "ConfigFrom": {
+            "Network": ""
+        },
+        "ConfigOnly": false,
         "Containers": {},
         "Options": {
             "com.docker.network.bridge.default_bridge": "true",
@@ -241,40 +186,21 @@ mod tests {
     }
 
     #[test]
-    fn ports_links_and_addresses_on_the_default_network() {
+    fn host_and_none_as_docker_prints_them() {
         let mut model = model();
-        model.connect("router", &crate::control::model::EndpointSpec::on("bridge")).unwrap();
-        model.publish("router", &"8000:80".parse().unwrap()).unwrap();
-        model.link("router", &"alice:db".parse().unwrap()).unwrap();
-        let value = inspect_container(&model, model.find_container("router").unwrap());
-        assert_eq!(value["HostConfig"]["Links"], json!(["/alice:/router/db"]));
-        assert_eq!(value["Config"]["ExposedPorts"], json!({"80/tcp": {}}));
-        let settings = &value["NetworkSettings"];
-        assert_eq!(settings["Ports"]["80/tcp"][0], json!({"HostIp": "0.0.0.0", "HostPort": "8000"}));
-        assert_eq!(
-            (&settings["Gateway"], &settings["IPAddress"]),
-            (&json!("172.17.0.1"), &json!("172.17.0.2"))
-        );
-        assert_eq!((&settings["IPPrefixLen"], &settings["GlobalIPv6Address"]), (&json!(16), &json!("")));
-        let alice = inspect_container(&model, model.find_container("alice").unwrap());
-        assert_eq!(
-            (&alice["NetworkSettings"]["IPAddress"], &alice["NetworkSettings"]["IPPrefixLen"]),
-            (&json!(""), &json!(0))
-        );
-    }
-
-    #[test]
-    fn a_container_and_its_address_alone() {
-        let model = model();
-        let value = inspect_container(&model, model.find_container("router").unwrap());
-        assert_eq!(render("{{.NetworkSettings.Networks.net1.IPAddress}}", &value).unwrap(), "172.19.0.3");
-        assert_eq!(value["NetworkSettings"]["Networks"]["net1"]["GlobalIPv6Address"], "fd00:19::3");
-        assert_eq!(value["NetworkSettings"]["Networks"]["net2"]["Interface"], "eth1");
-        assert_eq!(value["State"], json!({"Status": "running", "Running": true, "Pid": 42, "ExitCode": 0}));
-        assert_eq!(value["Config"]["Cmd"], json!(["python3", "-m", "http.server"]));
-        assert_eq!(value["Name"], "/router");
-        let gone = inspect_container(&model, model.find_container("gone").unwrap());
-        assert_eq!(gone["State"], json!({"Status": "exited", "Running": false, "Pid": 0, "ExitCode": 3}));
-        assert_eq!(gone["NetworkSettings"]["Networks"], json!({}));
+        let spec = crate::control::model::ContainerSpec {
+            name: Some("quiet".to_owned()),
+            networks: vec![crate::control::model::EndpointSpec::on("none")],
+            ..Default::default()
+        };
+        model.create_container(&spec, crate::control::Id::new([14; 32]), 0).unwrap();
+        let value = inspect_unswitched(&model, Unswitched::Host);
+        assert_eq!((&value["Driver"], &value["Containers"]), (&json!("host"), &json!({})));
+        let bridge = inspect_network(&model, model.find_network("bridge").unwrap());
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&value), keys(&bridge));
+        let value = inspect_unswitched(&model, Unswitched::None);
+        assert_eq!((&value["Driver"], &value["IPAM"]["Config"]), (&json!("null"), &json!([])));
+        assert_eq!(value["Containers"]["0e".repeat(32)]["Name"], "quiet");
     }
 }

@@ -7,9 +7,13 @@ mod conntrack;
 mod declared;
 mod dns;
 mod explain;
-mod format;
+mod filter;
+pub mod foreign;
 mod inspect;
+mod inspect_container;
+mod interfaces;
 mod known;
+mod listing;
 mod name_words;
 mod names;
 mod publishes;
@@ -18,6 +22,7 @@ mod rows;
 mod rule_words;
 mod rules;
 mod table;
+mod template;
 mod time;
 mod topology;
 
@@ -30,21 +35,26 @@ pub use declared::{
 };
 pub use dns::{DnsCacheRow, DnsNameRow, DnsNetworkRow, DnsRow, DnsUpstreamRow, dns_rows, dns_tables};
 pub use explain::{Explanation, StageRow, explain, remark};
-pub use format::render;
-pub use inspect::{inspect_container, inspect_network};
+pub use filter::Filters;
+pub use inspect::{inspect_network, inspect_unswitched};
+pub use inspect_container::inspect_container;
+pub use interfaces::{InterfaceRow, PortNow, interface_rows, interface_table};
 pub use known::{
     ConntrackRow, NeighRow, RouteEntryRow, conntrack_table_lines, neigh_lines, route_entry_lines,
 };
 pub use names::Names;
-pub use publishes::{PublishRow, publish_lines, publish_rows, publish_table, rows_of_publish};
+pub use publishes::{
+    PublishRow, publish_lines, publish_places, publish_rows, publish_table, rows_of_publish,
+};
 pub use replay::{ReplayRow, replay_rows, replay_table};
 pub use rows::{
-    ContainerRow, DropRow, FdbRow, NetworkRow, PortRow, container_rows, container_table, drop_table,
-    fdb_table, network_rows, network_table, port_rows, port_table,
+    ContainerRow, DropRow, FdbRow, NetworkRow, PortRow, container_format, container_rows, container_table,
+    drop_table, fdb_table, network_format, network_rows, network_table, port_rows, port_table,
 };
 pub use rule_words::rule_words;
-pub use rules::{ListedTables, RuleRow, rule_rows, rules_text};
+pub use rules::{ChainRow, ListedTables, RuleRow, chain_rows, rule_rows, rules_text};
 pub use table::Parts;
+pub use template::{Template, render};
 pub use time::duration;
 pub use topology::{Style, dot, topology};
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::table::Table;
 use crate::control::model::Container;
-use crate::control::ports::{Exposed, Publish, socket};
+use crate::control::ports::{Exposed, PortRange, Protocol, Publish, socket};
 use crate::control::{Model, compile};
 
 /// A line of `port`: a port, or range of them, that is published at one outer address.
@@ -31,15 +31,46 @@ pub struct PublishRow {
 }
 
 impl PublishRow {
-    /// Lines as `docker port` prints them: what was asked for, then where that is.
-    fn lines(&self) -> Vec<String> {
-        let inner = format!("{}/{}", self.container_port, self.protocol);
+    /// The places of the port that is `at` behind the first: what was asked for, then where that is.
+    fn places(&self, at: u16) -> Vec<String> {
         let asked = self.host_ip.parse().map(|ip: IpAddr| socket(ip, &self.host_port)).unwrap_or_default();
-        let mut places = vec![asked.as_str()];
-        places.extend(self.reachable.split(',').filter(|place| !place.is_empty() && *place != asked));
-        let from = if self.from.is_empty() { String::new() } else { format!(" from {}", self.from) };
-        places.into_iter().map(|place| format!("{inner} -> {place}{from}\n")).collect()
+        let asked = single(&asked, at);
+        let reachable =
+            self.reachable.split(',').filter(|place| !place.is_empty()).map(|place| single(place, at));
+        let mut places = vec![asked];
+        for place in reachable {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
     }
+
+    /// Its ports; none if they make no sense.
+    fn ports(&self) -> Option<PortRange> {
+        self.container_port.parse().ok()
+    }
+
+    /// Lines as `docker port` prints them, each port on its own.
+    fn lines(&self) -> Vec<String> {
+        let from = if self.from.is_empty() { String::new() } else { format!(" from {}", self.from) };
+        let Some(ports) = self.ports() else { return Vec::new() };
+        let line = |port: u16| {
+            let places = self.places(port - ports.first()).into_iter();
+            places.map(|place| format!("{port}/{} -> {place}{from}\n", self.protocol)).collect::<Vec<_>>()
+        };
+        (ports.first()..=ports.last()).flat_map(line).collect()
+    }
+}
+
+/// `ADDRESS:FIRST-LAST` as it is for the port that is `at` behind the first.
+fn single(place: &str, at: u16) -> String {
+    let one = || {
+        let (address, ports) = place.rsplit_once(':')?;
+        let port = ports.parse::<PortRange>().ok()?.first().checked_add(at)?;
+        Some(format!("{address}:{port}"))
+    };
+    one().unwrap_or_else(|| place.to_owned())
 }
 
 /// What is published: by one container, or by all in the order of their names.
@@ -116,23 +147,97 @@ pub fn publish_lines(rows: &[PublishRow]) -> String {
     rows.iter().flat_map(PublishRow::lines).collect()
 }
 
-/// The PORTS column, as Docker's: `0.0.0.0:8000->80/tcp, 443/tcp`.
-pub(super) fn ports_column(model: &Model, container: &Container) -> String {
-    let mut cells: Vec<(Exposed, String)> = Vec::new();
-    for publish in in_order(container) {
-        let cell = |address| format!("{}->{}", socket(address, publish.host), publish.container);
-        cells.extend(shown_addresses(model, container, publish).map(|it| (publish.container, cell(it))));
-    }
-    let bare =
-        container.exposed.iter().filter(|exposed| container.is_alive() && !is_published(container, exposed));
-    cells.extend(bare.map(|exposed| (*exposed, exposed.to_string())));
-    cells.sort_by_key(|(exposed, _)| *exposed);
-    cells.dedup();
-    cells.into_iter().map(|(_, cell)| cell).collect::<Vec<_>>().join(", ")
+/// One port of the PORTS column: the container's, and where it is published.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Shown {
+    inner: u16,
+    outer: Option<(IpAddr, u16)>,
+    protocol: Protocol,
 }
 
-fn is_published(container: &Container, exposed: &Exposed) -> bool {
-    container.publishes.iter().any(|publish| publish.container == *exposed)
+/// The PORTS column: `443/tcp, 0.0.0.0:8000->80/tcp`. Ports in a row that keep their numbers are folded.
+///
+/// Source: `DisplayablePorts` in docker/cli's cli/command/formatter/container.go.
+pub(super) fn ports_column(model: &Model, container: &Container) -> String {
+    let mut folded: Vec<String> = Vec::new();
+    let mut groups: Vec<(Option<IpAddr>, Protocol, u16, u16)> = Vec::new();
+    let mut others: Vec<String> = Vec::new();
+    let cell = |(ip, protocol, first, last): (Option<IpAddr>, Protocol, u16, u16)| {
+        let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let outer = ip.map_or_else(String::new, |ip| format!("{}->", socket(ip, &ports)));
+        format!("{outer}{ports}/{}", protocol.name())
+    };
+    for Shown { inner, outer, protocol } in shown_ports(model, container) {
+        if let Some((ip, port)) = outer.filter(|(_, port)| *port != inner) {
+            others.push(format!("{}->{inner}/{}", socket(ip, port), protocol.name()));
+            continue;
+        }
+        let ip = outer.map(|(ip, _)| ip);
+        match groups.iter_mut().find(|(its, of, ..)| (*its, *of) == (ip, protocol)) {
+            Some((_, _, _, last)) if last.checked_add(1) == Some(inner) => *last = inner,
+            Some(group) => folded.push(cell(std::mem::replace(group, (ip, protocol, inner, inner)))),
+            None => groups.push((ip, protocol, inner, inner)),
+        }
+    }
+    folded.extend(groups.into_iter().map(cell));
+    folded.extend(others);
+    folded.join(", ")
+}
+
+/// Every port on its own, in Docker's order.
+fn shown_ports(model: &Model, container: &Container) -> Vec<Shown> {
+    let mut all = Vec::new();
+    for publish in &container.publishes {
+        let (inner, protocol) = (publish.container.ports, publish.container.protocol);
+        for ip in shown_addresses(model, container, publish) {
+            let pairs = (inner.first()..=inner.last()).zip(publish.host.first()..=publish.host.last());
+            all.extend(pairs.map(|(inner, outer)| Shown { inner, outer: Some((ip, outer)), protocol }));
+        }
+    }
+    let bare = container.exposed.iter().filter(|_| container.is_alive());
+    for Exposed { ports, protocol } in bare {
+        let exposed =
+            (ports.first()..=ports.last()).map(|inner| Shown { inner, outer: None, protocol: *protocol });
+        let is_bare = |it: &Shown| !container.publishes.iter().any(|publish| publishes(publish, it));
+        all.extend(exposed.filter(is_bare));
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn publishes(publish: &Publish, port: &Shown) -> bool {
+    let ports = publish.container.ports;
+    publish.container.protocol == port.protocol && (ports.first()..=ports.last()).contains(&port.inner)
+}
+
+/// `port NAME PORT`: where one port of a container can be reached, a place a line.
+pub fn publish_places(rows: &[PublishRow], port: u16, protocol: &str) -> Vec<String> {
+    let of = |row: &PublishRow| {
+        let ports = row.ports().filter(|ports| port <= ports.last() && row.protocol == protocol)?;
+        port.checked_sub(ports.first()).map(|at| row.places(at))
+    };
+    rows.iter().filter_map(of).flatten().collect()
+}
+
+/// `HostConfig.PortBindings` of `inspect`: what was asked for, and what came of it where that was open.
+pub(super) fn port_bindings(container: &Container) -> Map<String, Value> {
+    let mut all = Map::new();
+    for publish in in_order(container) {
+        let (inner, outer) = (publish.container.ports, publish.host);
+        let asked: Vec<String> = publish.addresses().map(|ip| ip.to_string()).collect();
+        let any = publish.addresses().filter(IpAddr::is_unspecified).count() == 2;
+        let asked = if any { vec![String::new()] } else { asked };
+        for (port, host) in (inner.first()..=inner.last()).zip(outer.first()..=outer.last()) {
+            let fresh = asked.iter().map(|ip| json!({"HostIp": ip, "HostPort": host.to_string()}));
+            let slot =
+                all.entry(format!("{port}/{}", publish.container.protocol.name())).or_insert(json!([]));
+            if let Value::Array(bindings) = slot {
+                bindings.extend(fresh);
+            }
+        }
+    }
+    all
 }
 
 /// `NetworkSettings.Ports` of `inspect`: each port with its outer places, null for one that has none.
@@ -208,7 +313,8 @@ router      80/tcp      [::]:8000                any    [2001:db8::1]:8000
         assert_eq!(publish_table(&publish_rows(&model, None)), expected);
         let expected = "\
 22/tcp -> 203.0.113.9:9000
-53-54/udp -> 198.51.100.1:7000-7001
+53/udp -> 198.51.100.1:7000
+54/udp -> 198.51.100.1:7001
 80/tcp -> 0.0.0.0:8000
 80/tcp -> 198.51.100.1:8000
 80/tcp -> [::]:8000
@@ -216,6 +322,22 @@ router      80/tcp      [::]:8000                any    [2001:db8::1]:8000
 ";
         assert_eq!(publish_lines(&publish_rows(&model, Some(router))), expected);
         assert!(publish_rows(&model, Some(model.find_container("alice").unwrap())).is_empty());
+    }
+
+    #[test]
+    fn one_port_and_its_places() {
+        let model = published();
+        let rows = publish_rows(&model, Some(model.find_container("router").unwrap()));
+        let table: [(u16, &str, &[&str]); 5] = [
+            (80, "tcp", &["0.0.0.0:8000", "198.51.100.1:8000", "[::]:8000", "[2001:db8::1]:8000"]),
+            (53, "udp", &["198.51.100.1:7000"]),
+            (54, "udp", &["198.51.100.1:7001"]),
+            (54, "tcp", &[]),
+            (81, "tcp", &[]),
+        ];
+        for (port, protocol, places) in table {
+            assert_eq!(publish_places(&rows, port, protocol), places, "{port}/{protocol}");
+        }
     }
 
     #[test]
@@ -253,12 +375,21 @@ router      80/tcp      [::]:8000                any    [2001:db8::1]:8000
         let column = |model: &Model, name: &str| ports_column(model, model.find_container(name).unwrap());
         assert_eq!(
             column(&model, "router"),
-            "203.0.113.9:9000->22/tcp, 198.51.100.1:7000-7001->53-54/udp, 0.0.0.0:8000->80/tcp, [::]:8000->80/tcp"
+            "203.0.113.9:9000->22/tcp, 198.51.100.1:7000->53/udp, 198.51.100.1:7001->54/udp, 0.0.0.0:8000->80/tcp, [::]:8000->80/tcp"
         );
         model.disconnect("router", "net1").unwrap();
         model.unpublish("router", &"53-54/udp".parse().unwrap()).unwrap();
         model.unpublish("router", &"22".parse().unwrap()).unwrap();
         assert_eq!(column(&model, "router"), "0.0.0.0:8000->80/tcp", "net2 has no IPv6");
+        model.publish("router", &"90-92:90-92".parse().unwrap()).unwrap();
+        model.publish("router", &"94:94".parse().unwrap()).unwrap();
+        let exposed = ["70-72", "91", "53/udp"].map(|text| text.parse().unwrap());
+        model.expose("router", &exposed).unwrap();
+        assert_eq!(
+            column(&model, "router"),
+            "0.0.0.0:90-92->90-92/tcp, 53/udp, 70-72/tcp, 0.0.0.0:94->94/tcp, 0.0.0.0:8000->80/tcp",
+            "folded where numbers are kept, and exposed alone where they are not published"
+        );
     }
 
     #[test]

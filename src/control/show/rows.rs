@@ -1,18 +1,21 @@
 //! Rows of the listings, and their tables.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::filter::{Filters, names};
+use super::listing::formatted;
 use super::publishes::ports_column;
 use super::table::Table;
 use super::time::{duration, rfc3339};
-use crate::control::Model;
-use crate::control::model::{Container, ContainerKind, Endpoint, Network, State};
+use crate::control::model::{Container, ContainerKind, Endpoint, Network, State, Unswitched};
+use crate::control::{Model, Refused};
 
 /// Docker's narrowest column.
-const DOCKER: usize = 20;
+pub(super) const DOCKER: usize = 20;
 
 /// A line of `network ls`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,13 +24,13 @@ pub struct NetworkRow {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// `bridge`.
+    /// `bridge`, `host`, `null`.
     pub driver: String,
     /// `local`, as this switch is the only one that has it.
     pub scope: String,
-    /// Its interface-like name.
+    /// Its interface-like name; empty for `host` and `none`.
     pub bridge: String,
-    /// Its IPv4 subnet.
+    /// Its IPv4 subnet; empty for `host` and `none`.
     pub subnet: String,
     /// Its IPv6 subnet; empty if there is none.
     pub subnet6: String,
@@ -35,6 +38,12 @@ pub struct NetworkRow {
     pub lab: String,
     /// Endpoints on it.
     pub endpoints: usize,
+    /// RFC 3339, UTC.
+    pub created: String,
+    /// Whether it has no way out.
+    pub internal: bool,
+    /// Its labels as `KEY=VALUE`.
+    pub labels: Vec<String>,
 }
 
 /// A line of `ps`.
@@ -44,6 +53,8 @@ pub struct ContainerRow {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// The image that was asked for, of which only the name is there; empty if none was.
+    pub image: String,
     /// Its command, words joined by spaces; empty if it idles.
     pub command: String,
     /// RFC 3339, UTC.
@@ -65,6 +76,10 @@ pub struct ContainerRow {
     pub addresses: String,
     /// The lab it came with; empty if none.
     pub lab: String,
+    /// The exit code, if it has ended and that is known.
+    pub exit_code: Option<i32>,
+    /// Its labels as `KEY=VALUE`.
+    pub labels: Vec<String>,
 }
 
 /// A line of `show ports`. The counters are the data plane's; a GSO frame counts as one frame, and
@@ -77,8 +92,17 @@ pub struct PortRow {
     pub alias: String,
     /// The container's name.
     pub container: String,
+    /// The interface inside.
+    #[serde(default)]
+    pub ifname: String,
+    /// Its index there, which `ethtool -S` calls `peer_ifindex`; 0 before it is made.
+    #[serde(default)]
+    pub ifindex: u32,
     /// The network's name.
     pub network: String,
+    /// The bridge that the alias is enslaved to in the views of other tools.
+    #[serde(default)]
+    pub bridge: String,
     /// The endpoint's MAC address.
     pub mac: String,
     /// Its IPv4 address.
@@ -138,10 +162,34 @@ pub struct DropRow {
 
 /// Rows of `network ls`, by name.
 pub fn network_rows(model: &Model) -> Vec<NetworkRow> {
-    model.networks().into_iter().map(|network| network_row(model, network)).collect()
+    let counts = model.endpoint_counts();
+    let on = |network: &Network| counts.get(&network.id).copied().unwrap_or_default();
+    let switched = model.networks().into_iter().map(|network| network_row(network, on(network)));
+    let unswitched = Unswitched::ALL.map(|network| unswitched_row(model, network));
+    let mut rows: Vec<NetworkRow> = switched.chain(unswitched).collect();
+    rows.sort_by(|one, other| one.name.cmp(&other.name));
+    rows
 }
 
-fn network_row(model: &Model, network: &Network) -> NetworkRow {
+fn unswitched_row(model: &Model, network: Unswitched) -> NetworkRow {
+    let (id, created_ns) = model.unswitched(network);
+    NetworkRow {
+        id: id.to_string(),
+        name: network.name().to_owned(),
+        driver: network.driver().to_owned(),
+        scope: "local".to_owned(),
+        bridge: String::new(),
+        subnet: String::new(),
+        subnet6: String::new(),
+        lab: String::new(),
+        endpoints: model.on_unswitched(network).len(),
+        created: rfc3339(created_ns),
+        internal: false,
+        labels: Vec::new(),
+    }
+}
+
+fn network_row(network: &Network, endpoints: usize) -> NetworkRow {
     let prefixes: Vec<IpNet> = network.subnets.iter().map(|subnet| subnet.prefix()).collect();
     let of = |ipv4: bool| prefixes.iter().find(|prefix| prefix.addr().is_ipv4() == ipv4);
     NetworkRow {
@@ -153,8 +201,76 @@ fn network_row(model: &Model, network: &Network) -> NetworkRow {
         subnet: of(true).map_or_else(String::new, IpNet::to_string),
         subnet6: of(false).map_or_else(String::new, IpNet::to_string),
         lab: network.lab.clone().unwrap_or_default(),
-        endpoints: model.endpoints(network.id).len(),
+        endpoints,
+        created: rfc3339(network.created_ns),
+        internal: network.internal,
+        labels: labels(&network.labels),
     }
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> Vec<String> {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+impl NetworkRow {
+    /// What `network ls -f` knows.
+    pub const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
+
+    /// Whether nobody is on it and it can be removed.
+    pub fn is_dangling(&self) -> bool {
+        !self.is_builtin() && self.endpoints == 0
+    }
+
+    fn is_builtin(&self) -> bool {
+        matches!(self.name.as_str(), "bridge" | "host" | "none")
+    }
+
+    /// Whether it is listed.
+    pub fn fits(&self, filters: &Filters) -> bool {
+        let builtin = self.is_builtin();
+        let is = |yes: bool| move |value: &str| if yes { is_yes(value) } else { !is_yes(value) };
+        filters.any("dangling", is(self.is_dangling()))
+            && filters.any("driver", |driver| self.driver == driver)
+            && filters.any("id", |id| self.id.starts_with(id))
+            && filters.labels(&self.labels)
+            && filters.any("name", |name| names(&self.name, name))
+            && filters.any("scope", |scope| self.scope == scope)
+            && filters.any("type", |kind| kind == if builtin { "builtin" } else { "custom" })
+    }
+}
+
+fn is_yes(value: &str) -> bool {
+    matches!(value, "true" | "1")
+}
+
+/// `network ls --format`.
+///
+/// # Errors
+/// `bad_format`.
+pub fn network_format(rows: &[NetworkRow], format: &str, no_trunc: bool) -> Result<String, Refused> {
+    let columns = [
+        ("ID", "NETWORK ID"),
+        ("Name", "NAME"),
+        ("Driver", "DRIVER"),
+        ("Scope", "SCOPE"),
+        ("CreatedAt", "CREATED AT"),
+        ("IPv6", "IPV6"),
+        ("Internal", "INTERNAL"),
+        ("Labels", "LABELS"),
+    ];
+    let row = |row: &NetworkRow| {
+        vec![
+            shown_id(&row.id, no_trunc),
+            row.name.clone(),
+            row.driver.clone(),
+            row.scope.clone(),
+            row.created.clone(),
+            (!row.subnet6.is_empty()).to_string(),
+            row.internal.to_string(),
+            row.labels.join(","),
+        ]
+    };
+    formatted(format, &columns, rows.iter().map(row))
 }
 
 /// `network ls`; ids whole if `no_trunc`.
@@ -179,12 +295,14 @@ pub fn container_rows(model: &Model, all: bool, now_ns: u64) -> Vec<ContainerRow
 
 fn container_row(model: &Model, container: &Container, now_ns: u64) -> ContainerRow {
     let networks = container.endpoints.iter().filter_map(|endpoint| model.network(endpoint.network));
-    let networks: Vec<&str> = networks.map(|network| network.name.as_str()).collect();
+    let unswitched = container.unswitched.filter(|_| container.is_alive()).map(Unswitched::name);
+    let networks: Vec<&str> = networks.map(|network| network.name.as_str()).chain(unswitched).collect();
     let addresses = container.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
     let addresses: Vec<String> = addresses.map(|net| net.addr().to_string()).collect();
     ContainerRow {
         id: container.id.to_string(),
         name: container.name.clone(),
+        image: container.image.clone(),
         command: container.command.join(" "),
         created: rfc3339(container.created_ns),
         running_for: format!("{} ago", duration(now_ns.saturating_sub(container.created_ns))),
@@ -195,6 +313,27 @@ fn container_row(model: &Model, container: &Container, now_ns: u64) -> Container
         networks: networks.join(","),
         addresses: addresses.join(","),
         lab: container.lab.clone().unwrap_or_default(),
+        exit_code: match container.state {
+            State::Exited { code } => Some(code),
+            State::Created | State::Running | State::Lost => None,
+        },
+        labels: labels(&container.labels),
+    }
+}
+
+impl ContainerRow {
+    /// What `ps -f` knows.
+    pub const FILTERS: [&str; 6] = ["exited", "id", "label", "name", "network", "status"];
+
+    /// Whether it is listed.
+    pub fn fits(&self, filters: &Filters) -> bool {
+        let on = |network: &str| self.networks.split(',').any(|name| name == network);
+        filters.any("exited", |code| self.exit_code.is_some_and(|own| own.to_string() == code))
+            && filters.any("id", |id| self.id.starts_with(id))
+            && filters.labels(&self.labels)
+            && filters.any("name", |name| names(&self.name, name))
+            && filters.any("network", on)
+            && filters.any("status", |status| self.state == status)
     }
 }
 
@@ -220,19 +359,62 @@ fn status(container: &Container, now_ns: u64) -> String {
 /// `ps`; ids and commands whole if `no_trunc`.
 pub fn container_table(rows: &[ContainerRow], no_trunc: bool) -> String {
     let mut table =
-        Table::new(DOCKER, &["CONTAINER ID", "COMMAND", "CREATED", "STATUS", "PORTS", "NETWORKS", "NAMES"]);
+        Table::new(DOCKER, &["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]);
     for row in rows {
         table.row(vec![
             shown_id(&row.id, no_trunc),
+            shown_image(&row.image),
             shown_command(&row.command, no_trunc),
             row.running_for.clone(),
             row.status.clone(),
             row.ports.clone(),
-            row.networks.clone(),
             row.name.clone(),
         ]);
     }
     table.render()
+}
+
+/// A container of ours has the host's files; of an image it has no more than the name that was typed.
+fn shown_image(image: &str) -> String {
+    if image.is_empty() { "-".to_owned() } else { image.to_owned() }
+}
+
+/// `ps --format`.
+///
+/// # Errors
+/// `bad_format`.
+pub fn container_format(rows: &[ContainerRow], format: &str, no_trunc: bool) -> Result<String, Refused> {
+    let columns = [
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("RunningFor", "CREATED"),
+        ("Ports", "PORTS"),
+        ("State", "STATE"),
+        ("Status", "STATUS"),
+        ("Names", "NAMES"),
+        ("Labels", "LABELS"),
+        ("Networks", "NETWORKS"),
+        ("Addresses", "ADDRESSES"),
+    ];
+    let row = |row: &ContainerRow| {
+        vec![
+            shown_id(&row.id, no_trunc),
+            shown_image(&row.image),
+            shown_command(&row.command, no_trunc),
+            row.created.clone(),
+            row.running_for.clone(),
+            row.ports.clone(),
+            row.state.clone(),
+            row.status.clone(),
+            row.name.clone(),
+            row.labels.join(","),
+            row.networks.clone(),
+            row.addresses.clone(),
+        ]
+    };
+    formatted(format, &columns, rows.iter().map(row))
 }
 
 fn shown_id(id: &str, no_trunc: bool) -> String {
@@ -266,7 +448,9 @@ fn port_row(network: &Network, container: &Container, endpoint: &Endpoint) -> Po
         port: container.port_name(endpoint),
         alias: endpoint.alias.clone(),
         container: container.name.clone(),
+        ifname: endpoint.ifname.clone(),
         network: network.name.clone(),
+        bridge: network.bridge_name(),
         mac: endpoint.mac.to_string(),
         ip: address(IpAddr::is_ipv4).map_or_else(String::new, |ip| ip.to_string()),
         ip6: address(IpAddr::is_ipv6).map_or_else(String::new, |ip| ip.to_string()),
@@ -274,9 +458,10 @@ fn port_row(network: &Network, container: &Container, endpoint: &Endpoint) -> Po
     }
 }
 
-/// `show ports`.
+/// `show ports`: which port, alias and MAC address belong to which container.
 pub fn port_table(rows: &[PortRow]) -> String {
     let header = [
+        "CONTAINER",
         "PORT",
         "ALIAS",
         "NETWORK",
@@ -292,10 +477,10 @@ pub fn port_table(rows: &[PortRow]) -> String {
     let mut table = Table::new(0, &header);
     for row in rows {
         let ips = if row.ip6.is_empty() { row.ip.clone() } else { format!("{},{}", row.ip, row.ip6) };
-        let names = [&row.port, &row.alias, &row.network, &row.mac, &ips, &row.state].map(String::clone);
+        let names = [&row.container, &row.port, &row.alias, &row.network, &row.mac, &ips, &row.state];
         let counters =
             [row.rx_frames, row.rx_bytes, row.tx_frames, row.tx_bytes, row.drops + row.kernel_drops];
-        table.row(names.into_iter().chain(counters.map(|counter| counter.to_string())).collect());
+        table.row(names.into_iter().cloned().chain(counters.map(|counter| counter.to_string())).collect());
     }
     table.render()
 }
@@ -335,12 +520,16 @@ mod tests {
         let expected = "\
 NETWORK ID          NAME                DRIVER              SCOPE
 000000000000        bridge              bridge              local
+HHHHHHHHHHHH        host                host                local
 010101010101        net1                bridge              local
 020202020202        net2                bridge              local
+NNNNNNNNNNNN        none                null                local
 ";
+        let expected =
+            expected.replace("HHHHHHHHHHHH", &rows[1].id[..12]).replace("NNNNNNNNNNNN", &rows[4].id[..12]);
         assert_eq!(network_table(&rows, false), expected);
         assert!(network_table(&rows, true).contains(&format!("{}   net1 ", "01".repeat(32))));
-        let text = super::super::json(&rows[1..2]);
+        let text = super::super::json(&rows[2..3]);
         let expected = format!(
             r#"[
     {{
@@ -352,7 +541,10 @@ NETWORK ID          NAME                DRIVER              SCOPE
         "subnet": "172.19.0.0/16",
         "subnet6": "fd00:19::/64",
         "lab": "demo",
-        "endpoints": 2
+        "endpoints": 2,
+        "created": "1970-01-01T00:00:00Z",
+        "internal": false,
+        "labels": []
     }}
 ]
 "#,
@@ -367,10 +559,10 @@ NETWORK ID          NAME                DRIVER              SCOPE
         model.publish("router", &"0.0.0.0:8000:80".parse().unwrap()).unwrap();
         let rows = container_rows(&model, true, 100 * S);
         let expected = "\
-CONTAINER ID        COMMAND                  CREATED              STATUS                      PORTS                  NETWORKS            NAMES
-0c0c0c0c0c0c        \"python3 -m http.ser…\"   22 seconds ago       Up 20 seconds               0.0.0.0:8000->80/tcp   net1,net2           router
-0b0b0b0b0b0b        \"\"                       23 seconds ago       Created                                            net1                alice
-0d0d0d0d0d0d        \"\"                       About a minute ago   Exited (3) 30 seconds ago                                              gone
+CONTAINER ID        IMAGE               COMMAND                  CREATED              STATUS                      PORTS                  NAMES
+0c0c0c0c0c0c        -                   \"python3 -m http.ser…\"   22 seconds ago       Up 20 seconds               0.0.0.0:8000->80/tcp   router
+0b0b0b0b0b0b        -                   \"\"                       23 seconds ago       Created                                            alice
+0d0d0d0d0d0d        -                   \"\"                       About a minute ago   Exited (3) 30 seconds ago                          gone
 ";
         assert_eq!(container_table(&rows, false), expected);
         let running = container_rows(&model, false, 100 * S);
@@ -398,12 +590,13 @@ CONTAINER ID        COMMAND                  CREATED              STATUS        
         ports[1].kernel_drops = 1;
         let text = port_table(&ports);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0].split_whitespace().next(), Some("PORT"));
+        assert_eq!(lines[0].split_whitespace().next(), Some("CONTAINER"));
         let router: Vec<&str> = lines[2].split_whitespace().collect();
         let alias = ports[1].alias.as_str();
         assert_eq!(
             router,
             [
+                "router",
                 "router:eth0",
                 alias,
                 "net1",
@@ -443,5 +636,61 @@ net1      02:42:ac:13:00:03   router:eth0   router      static
             drop_table(&drops),
             "AT      REASON   COUNT   MEANING\nalice   runt     7       shorter than an Ethernet header\n"
         );
+    }
+    fn filtered(flags: &[&str]) -> Vec<String> {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let asked = Filters::read(&flags, &ContainerRow::FILTERS).unwrap();
+        let rows = container_rows(&model(), true, 100 * S);
+        rows.into_iter().filter(|row| row.fits(&asked)).map(|row| row.name).collect()
+    }
+
+    #[test]
+    fn ps_can_be_cut_down() {
+        let table: [(&[&str], &[&str]); 8] = [
+            (&["status=exited"], &["gone"]),
+            (&["status=created", "status=running"], &["router", "alice"]),
+            (&["network=net2"], &["router"]),
+            (&["network=net1", "name=ali"], &["alice"]),
+            (&["id=0c"], &["router"]),
+            (&["exited=3"], &["gone"]),
+            (&["exited=0"], &[]),
+            (&["label=x"], &[]),
+        ];
+        for (flags, expected) in table {
+            assert_eq!(filtered(flags), expected, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn networks_can_be_cut_down() {
+        let fitting = |flag: &str| {
+            let asked = Filters::read(&[flag.to_owned()], &NetworkRow::FILTERS).unwrap();
+            let rows = network_rows(&model());
+            rows.into_iter().filter(|row| row.fits(&asked)).map(|row| row.name).collect::<Vec<_>>()
+        };
+        let table: [(&str, &[&str]); 8] = [
+            ("driver=null", &["none"]),
+            ("type=custom", &["net1", "net2"]),
+            ("type=builtin", &["bridge", "host", "none"]),
+            ("name=net", &["net1", "net2"]),
+            ("name=^host$", &["host"]),
+            ("id=01", &["net1"]),
+            ("dangling=true", &[]),
+            ("scope=swarm", &[]),
+        ];
+        for (flag, expected) in table {
+            assert_eq!(fitting(flag), expected, "{flag}");
+        }
+    }
+
+    #[test]
+    fn formats_have_dockers_keys() {
+        let rows = container_rows(&model(), true, 100 * S);
+        let text =
+            container_format(&rows[..1], "{{.ID}} {{.Names}} {{.Networks}} {{.Status}}", false).unwrap();
+        assert_eq!(text, "0c0c0c0c0c0c router net1,net2 Up 20 seconds\n");
+        let text =
+            network_format(&network_rows(&model())[2..3], "{{.Name}} {{.IPv6}} {{.ID}}", true).unwrap();
+        assert_eq!(text, format!("net1 true {}\n", "01".repeat(32)));
     }
 }

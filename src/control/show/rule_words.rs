@@ -2,7 +2,7 @@
 
 use super::rules::{protocol_name, span, state_names};
 use crate::dataplane::NetworkId;
-use crate::dataplane::filter::{Matched, TableKind};
+use crate::dataplane::filter::{ListedRule, Matched, TableKind};
 use crate::dataplane::rules::{Is, Matches, RejectWith, Target};
 use crate::wire::ip::{Addr, Version};
 
@@ -15,7 +15,7 @@ pub fn rule_words(matched: &Matched<'_>, name: impl Fn(NetworkId) -> String) -> 
     let chain = matched.chain;
     match (matched.number, matched.rule) {
         (Some(number), Some(rule)) => {
-            let mut words = conditions(&rule.matches, &name);
+            let mut words = conditions(&rule.matches, &name, false);
             let first = rule.matches.destination_ports.as_ref().map(|ports| (*ports.start(), *ports.end()));
             words.push(format!("-j {}", target(&rule.target, matched.jump, first)));
             format!("{table} {chain} {number}: {}", words.join(" "))
@@ -24,22 +24,51 @@ pub fn rule_words(matched: &Matched<'_>, name: impl Fn(NetworkId) -> String) -> 
     }
 }
 
-fn conditions(matches: &Matches, name: &dyn Fn(NetworkId) -> String) -> Vec<String> {
+/// The whole rule as `iptables -S` writes it, but for its chain.
+pub(super) fn specification(
+    listed: &ListedRule,
+    version: Version,
+    name: &dyn Fn(NetworkId) -> String,
+) -> String {
+    let matches = &listed.rule.matches;
+    let asked = matches.destination_ports.as_ref().map(|ports| (*ports.start(), *ports.end()));
+    let mut words = conditions(matches, name, true);
+    let target = match (&listed.rule.target, version) {
+        (Target::Reject(RejectWith::PortUnreachable), Version::V4) => {
+            "REJECT --reject-with icmp-port-unreachable".to_owned()
+        }
+        (Target::Reject(RejectWith::PortUnreachable), Version::V6) => {
+            "REJECT --reject-with icmp6-port-unreachable".to_owned()
+        }
+        (other, _) => target(other, listed.chain.as_deref(), asked),
+    };
+    words.push(format!("-j {target}"));
+    words.join(" ")
+}
+
+/// The matches; with the modules that they are of, if they are to be `whole`.
+fn conditions(matches: &Matches, name: &dyn Fn(NetworkId) -> String, whole: bool) -> Vec<String> {
     let flag =
         |flag: &str, not: bool, value: String| format!("{}{flag} {value}", if not { "! " } else { "" });
     let interface = |letter, is: Option<Is<NetworkId>>| is.map(|is| flag(letter, is.not, name(is.value)));
     let ports = |side, ports: &Option<std::ops::RangeInclusive<u16>>| {
         ports.as_ref().map(|ports| flag(side, false, span((*ports.start(), *ports.end()), ':')))
     };
+    let module = |wanted: bool, name: &str| (whole && wanted).then(|| format!("-m {name}"));
+    let protocol = matches.protocol.map(protocol_name);
+    let has_ports = matches.source_ports.is_some() || matches.destination_ports.is_some();
     let words = [
-        interface("-i", matches.input),
-        interface("-o", matches.output),
         matches.source.map(|is| flag("-s", is.not, is.value.to_string())),
         matches.destination.map(|is| flag("-d", is.not, is.value.to_string())),
-        matches.protocol.map(|protocol| flag("-p", false, protocol_name(protocol))),
+        interface("-i", matches.input),
+        interface("-o", matches.output),
+        protocol.clone().map(|protocol| flag("-p", false, protocol)),
+        module(has_ports, protocol.as_deref().unwrap_or_default()),
         ports("--sport", &matches.source_ports),
         ports("--dport", &matches.destination_ports),
+        module(matches.states.is_some(), "conntrack"),
         matches.states.map(|states| flag("--ctstate", false, state_names(states))),
+        module(matches.local_destination, "addrtype"),
         matches.local_destination.then(|| "--dst-type LOCAL".to_owned()),
     ];
     words.into_iter().flatten().collect()
@@ -145,7 +174,7 @@ mod tests {
                 "filter FORWARD 1: -j DOCKER-ISOLATION",
                 "filter DOCKER-ISOLATION 2: -j RETURN",
                 "filter FORWARD 3: -o docker0 -j DOCKER",
-                "filter DOCKER 1: ! -i docker0 -o docker0 -d 172.17.0.2/32 -p tcp --dport 80:90 -j ACCEPT",
+                "filter DOCKER 1: -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp --dport 80:90 -j ACCEPT",
                 "filter INPUT: policy",
             ]
         );

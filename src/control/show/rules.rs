@@ -1,14 +1,11 @@
-//! Rules as `iptables -L -v -n` prints them, and as JSON.
-//!
-//! The columns are those of iptables (`iptables/iptables.c`, `iptables/xshared.c`); protocols are
-//! printed by name, as every version before 1.8.9 does.
+//! Rules as rows, with the words that iptables has for their cells; `foreign/iptables.rs` prints them.
 
-use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::rule_words::endpoint;
+use super::foreign::rules_listing;
+use super::rule_words::{endpoint, specification};
 use crate::dataplane::NetworkId;
 use crate::dataplane::filter::{Count, ListedChain, ListedRule};
 use crate::dataplane::rules::{Is, Matches, Policy, RejectWith, States, Target};
@@ -26,16 +23,16 @@ pub struct ListedTables {
 }
 
 /// One rule, or a built-in chain's policy (which has no `num`), of `show rules --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleRow {
     /// `ipv4` or `ipv6`.
-    pub family: &'static str,
+    pub family: String,
     /// `filter` or `nat`.
-    pub table: &'static str,
+    pub table: String,
     /// The chain's name.
     pub chain: String,
     /// The rule's number in its chain, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num: Option<usize>,
     /// What it does, or the chain it jumps to; of a policy `ACCEPT` or `DROP`.
     pub target: String,
@@ -59,7 +56,32 @@ pub struct RuleRow {
     pub bytes: u64,
     /// Whether this is a policy.
     pub policy: bool,
+    /// The rule as `iptables -S` writes it.
+    pub spec: String,
 }
+
+/// A chain with its rules: what iptables lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainRow {
+    /// `filter` or `nat`.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// `ACCEPT` or `DROP`; of a chain that is not built in, none.
+    pub policy: Option<String>,
+    /// How many rules jump to it.
+    pub references: usize,
+    /// What fell through to the policy.
+    pub packets: u64,
+    /// Of IP packets.
+    pub bytes: u64,
+    /// Its rules.
+    pub rules: Vec<RuleRow>,
+}
+
+/// The built-in chains of each table, in iptables' order.
+const BUILT_IN: [(&str, &[&str]); 2] =
+    [("filter", &["INPUT", "FORWARD", "OUTPUT"]), ("nat", &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"])];
 
 /// The rows of both tables.
 pub fn rule_rows(tables: &ListedTables, name: impl Fn(NetworkId) -> String) -> Vec<RuleRow> {
@@ -75,12 +97,26 @@ pub fn rule_rows(tables: &ListedTables, name: impl Fn(NetworkId) -> String) -> V
     rows
 }
 
-/// What `iptables -L -v -n` and then `iptables -t nat -L -v -n` print.
-pub fn rules_text(tables: &ListedTables, name: impl Fn(NetworkId) -> String) -> String {
+/// The chains of both tables; of a table without rules, what iptables shows of it: the built-in ones.
+pub fn chain_rows(tables: &ListedTables, name: impl Fn(NetworkId) -> String) -> Vec<ChainRow> {
     let view = View { version: tables.version, name: &name };
-    let filter = view.table("filter", &tables.filter, &["INPUT", "FORWARD", "OUTPUT"]);
-    let nat = view.table("nat", &tables.nat, &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"]);
-    format!("{filter}\n{nat}")
+    let mut rows = Vec::new();
+    for ((table, built_in), chains) in BUILT_IN.into_iter().zip([&tables.filter, &tables.nat]) {
+        let empty = built_in.iter().filter(|_| chains.is_empty()).map(|name| ListedChain {
+            name: (*name).to_owned(),
+            policy: Some((Policy::Accept, Count::default())),
+            references: 0,
+            rules: Vec::new(),
+        });
+        rows.extend(empty.map(|chain| view.chain(table, &chain)));
+        rows.extend(chains.iter().map(|chain| view.chain(table, chain)));
+    }
+    rows
+}
+
+/// What `iptables -L -v -n` and then `iptables -t nat -L -v -n` print.
+pub fn rules_text(chains: &[ChainRow]) -> String {
+    format!("{}\n{}", rules_listing(chains, "filter"), rules_listing(chains, "nat"))
 }
 
 struct View<'a> {
@@ -89,36 +125,19 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// A table; when it is empty, what iptables shows of an empty one: the built-in chains.
-    fn table(&self, table: &'static str, chains: &[ListedChain], built_in: &[&str]) -> String {
-        if !chains.is_empty() {
-            return chains.iter().map(|chain| self.chain(table, chain)).collect::<Vec<_>>().join("\n");
+    fn chain(&self, table: &'static str, chain: &ListedChain) -> ChainRow {
+        let (policy, count) = chain.policy.unzip();
+        let count = count.unwrap_or_default();
+        let rules = (1..).zip(&chain.rules).map(|(num, rule)| self.row(table, &chain.name, num, rule));
+        ChainRow {
+            table: table.to_owned(),
+            chain: chain.name.clone(),
+            policy: policy.map(|policy| policy_name(policy).to_owned()),
+            references: chain.references,
+            packets: count.packets,
+            bytes: count.bytes,
+            rules: rules.collect(),
         }
-        let empty = |name: &&str| ListedChain {
-            name: (*name).to_owned(),
-            policy: Some((Policy::Accept, Count::default())),
-            references: 0,
-            rules: Vec::new(),
-        };
-        built_in.iter().map(|name| self.chain(table, &empty(name))).collect::<Vec<_>>().join("\n")
-    }
-
-    fn chain(&self, table: &'static str, chain: &ListedChain) -> String {
-        let name = &chain.name;
-        let mut text = match chain.policy {
-            Some((policy, count)) => {
-                let (packets, bytes) = (number(count.packets), number(count.bytes));
-                format!("Chain {name} (policy {} {packets} packets, {bytes} bytes)\n", policy_name(policy))
-            }
-            None => format!("Chain {name} ({} references)\n", chain.references),
-        };
-        text.push_str(
-            " pkts bytes target     prot opt in     out     source               destination         \n",
-        );
-        for (num, rule) in (1..).zip(&chain.rules) {
-            text.push_str(&line(&self.row(table, name, num, rule)));
-        }
-        text
     }
 
     fn policy_row(&self, table: &'static str, chain: &ListedChain, policy: Policy, count: Count) -> RuleRow {
@@ -128,6 +147,7 @@ impl View<'_> {
             policy: true,
             packets: count.packets,
             bytes: count.bytes,
+            spec: format!("-P {} {}", chain.name, policy_name(policy)),
             ..self.matches(table, &chain.name, &Matches::default())
         }
     }
@@ -145,14 +165,15 @@ impl View<'_> {
             options,
             packets: listed.count.packets,
             bytes: listed.count.bytes,
+            spec: format!("-A {chain} {}", specification(listed, self.version, self.name)),
             ..row
         }
     }
 
     fn matches(&self, table: &'static str, chain: &str, matches: &Matches) -> RuleRow {
         RuleRow {
-            family: if self.version == Version::V4 { "ipv4" } else { "ipv6" },
-            table,
+            family: if self.version == Version::V4 { "ipv4" } else { "ipv6" }.to_owned(),
+            table: table.to_owned(),
             chain: chain.to_owned(),
             num: None,
             target: String::new(),
@@ -165,6 +186,7 @@ impl View<'_> {
             packets: 0,
             bytes: 0,
             policy: false,
+            spec: String::new(),
         }
     }
 
@@ -201,39 +223,6 @@ impl View<'_> {
             _ => None,
         }
     }
-}
-
-/// A line of a chain. Cells that are too long push the others aside.
-fn line(row: &RuleRow) -> String {
-    let RuleRow { target, prot, input, output, options, .. } = row;
-    let (packets, bytes) = (number(row.packets), number(row.bytes));
-    let mut text = format!("{packets:>5} {bytes:>5} {target:<9}  {prot:<4} --  {input:<6} {output:<6} ");
-    for prefix in [&row.source, &row.destination] {
-        // An exclamation mark stands in the gap before the column.
-        let gap = if prefix.starts_with('!') { "" } else { " " };
-        let width = 20 - gap.len();
-        let _ = write!(text, "{gap}{prefix:<width$} ");
-    }
-    if !options.is_empty() {
-        let _ = write!(text, " {options}");
-    }
-    text.push('\n');
-    text
-}
-
-/// Five digits, or thousands, millions and so on, rounded, with their letter.
-fn number(count: u64) -> String {
-    if count <= 99_999 {
-        return count.to_string();
-    }
-    let mut rounded = count;
-    for letter in ["K", "M", "G"] {
-        rounded = rounded.saturating_add(500) / 1000;
-        if rounded <= 9999 {
-            return format!("{rounded}{letter}");
-        }
-    }
-    format!("{}T", (rounded + 500) / 1000)
 }
 
 fn options(matches: &Matches) -> String {

@@ -357,6 +357,8 @@ proptest! {
         let mut tcp =
             if calls { Tcp::calling(at(0), ISS) } else { Tcp::accepting(at(0), &first, Some(1000), ISS) };
         let (mut now, mut sent, mut acknowledged, mut taken) = (at(0), 0u64, 0u64, 0u64);
+        // Where the socket's stream ends, once it was said.
+        let mut end = None;
         for blow in blows {
             match blow {
                 Blow::Segment { flags, seq, ack, window, payload, scale, mss } => {
@@ -375,10 +377,15 @@ proptest! {
                 }
                 Blow::Says { data, last, window } => {
                     if let Wants::Data { offset, room } = tcp.wants(true) {
-                        prop_assert!(u64::from(offset) + acknowledged <= sent);
-                        let len = u32::from(data).min(room);
-                        sent = sent.max(acknowledged + u64::from(offset) + u64::from(len));
-                        tcp.header(now, len as usize, last, window);
+                        let start = acknowledged + u64::from(offset);
+                        prop_assert!(start <= sent);
+                        let rest = end.map_or(u64::MAX, |end: u64| end - start);
+                        let len = u64::from(data).min(room.into()).min(rest);
+                        if last && tcp.has_ended() && start + len >= sent {
+                            end = end.or(Some(start + len));
+                        }
+                        sent = sent.max(start + len);
+                        tcp.header(now, len as usize, end == Some(start + len), window);
                     } else if tcp.wants(false) == Wants::Control {
                         tcp.header(now, 0, false, window);
                     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::control::docker_rules::{Policy as DockerPolicy, PolicyNetwork, PolicyPublish, rulesets};
+use crate::control::show::foreign::short_number;
 use crate::dataplane::filter::{Rules, Subject, TableKind, Trace};
 use crate::dataplane::outcome::DropReason;
 use crate::dataplane::rules::{Chain, FilterHook, NatHook, Rule, Ruleset, Table};
@@ -58,7 +59,7 @@ fn listed(rules: &Rules, version: Version) -> ListedTables {
 }
 
 fn text(rules: &Rules) -> String {
-    rules_text(&listed(rules, Version::V4), name)
+    rules_text(&chain_rows(&listed(rules, Version::V4), name))
 }
 
 /// The two first lines of every chain.
@@ -169,7 +170,7 @@ fn lines(version: Version, nat: bool, rules: Vec<Rule>) -> Vec<String> {
     let own = Chain { name: "OWN".to_owned(), policy: None, rules };
     if nat { &mut chains } else { &mut filter }.push(own);
     let ruleset = Ruleset { filter: Table { chains: filter }, nat: Table { chains } };
-    let text = rules_text(&listed(&Rules::new(ruleset).unwrap(), version), name);
+    let text = rules_text(&chain_rows(&listed(&Rules::new(ruleset).unwrap(), version), name));
     let own = text.split("Chain OWN").nth(1).unwrap().split("\n\n").next().unwrap();
     own.lines().skip(2).map(|line| line[12..].to_owned()).collect()
 }
@@ -316,7 +317,7 @@ fn counters_are_abbreviated_as_iptables_does() {
         (9_999_500_000_000_000, "10000T"),
         (u64::MAX, "18446744T"),
     ];
-    expected.iter().for_each(|(count, text)| assert_eq!(number(*count), *text));
+    expected.iter().for_each(|(count, text)| assert_eq!(short_number(*count), *text));
 }
 
 #[test]
@@ -339,6 +340,7 @@ fn rows_hold_numbers_policies_and_options() {
         "family": "ipv4", "table": "filter", "chain": "DOCKER", "num": 1, "target": "ACCEPT", "prot": "tcp",
         "in": "!docker0", "out": "docker0", "source": "0.0.0.0/0", "destination": "172.17.0.2",
         "options": "tcp dpt:80", "packets": 0, "bytes": 0, "policy": false,
+        "spec": "-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT",
     });
     assert_eq!(row("DOCKER", Some(1)), expected);
     let policy = row("FORWARD", None);
