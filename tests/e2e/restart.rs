@@ -294,11 +294,21 @@ fn a_stopped_daemon_leaves_its_containers_alone(lab: &Lab) {
     lab.daemon("");
     let script = "while sleep 0.01; do echo tick; done";
     assert!(lab.words(&["run", "-d", "--name", "clock", "sh", "-c", script]).status.success());
-    let init = pid_of(lab, "clock");
+    for network in ["host", "none"] {
+        lab.idle(network, network);
+    }
+    let inits = ["clock", "host", "none"].map(|name| pid_of(lab, name));
+    let init = inits[0];
     end(lab, Signal::SIGTERM);
     assert!(is_alive(init) && !lab.socket().exists());
     next(lab, "");
-    assert_eq!(pid_of(lab, "clock"), init);
+    assert_eq!(["clock", "host", "none"].map(|name| pid_of(lab, name)), inits);
+    // Their supervisors have them again when their ends are told.
+    for name in ["host", "none"] {
+        until("its supervisor", || lab.ts(&format!("stop -t 1 {name}")).status.success());
+        assert_eq!(lab.row("ps -a", "name", name)["state"], "exited");
+        lab.ok(&format!("rm {name}"));
+    }
     let lines = lab.ok("logs clock").lines().count();
     until("the log to go on", || lab.ok("logs clock").lines().count() > lines);
     lab.ok("stop -t 1 clock");
