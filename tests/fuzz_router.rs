@@ -338,6 +338,7 @@ const NOT_REACHED: [&str; 13] = [
     "host_unsupported",
     "host_no_descriptor",
     "host_no_ping",
+    "host_untold",
     "host_limit",
 ];
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Lab, Process, succeeded, text, until};
 
 scenarios! {
+    row_01_types_of_networks
     row_02_networks_are_switches_of_their_own
     row_02_automatic_subnets_keep_clear_of_the_host
     row_03_network_ls
@@ -55,6 +56,29 @@ fn daemon_elsewhere(lab: &Lab, script: &str, flags: &str) -> Process {
 
 fn inspected(lab: &Lab, what: &str) -> Value {
     serde_json::from_str::<Vec<Value>>(&lab.ok(what)).unwrap().remove(0)
+}
+
+fn row_01_types_of_networks(lab: &Lab) {
+    lab.daemon("");
+    lab.ok("network create -d bridge one");
+    lab.ok("network create --driver=bridge two");
+    let drivers = lab.ok("network ls --format {{.Name}}={{.Driver}}");
+    let mut drivers: Vec<&str> = drivers.lines().collect();
+    drivers.sort_unstable();
+    assert_eq!(drivers, ["bridge=bridge", "host=host", "none=null", "one=bridge", "two=bridge"]);
+    // A type that is not there is refused by its name, before anything is made.
+    let output = lab.ts("network create -d overlai three");
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("'overlai'") && said.contains("bridge"), "{said}");
+    // On networks of several types one after the other, and on several at once.
+    lab.ok("run -d --name box --network none");
+    lab.ok("network disconnect none box");
+    lab.ok("network connect bridge box");
+    lab.ok("network connect --ip 172.18.0.9 one box");
+    lab.idle("other", "one");
+    assert!(lab.pings("box", &lab.address("other")) && lab.pings("box", "172.17.0.1"));
+    assert_eq!(lab.inside("box", "ls /sys/class/net").split_whitespace().count(), 3);
 }
 
 fn row_02_networks_are_switches_of_their_own(lab: &Lab) {
