@@ -304,7 +304,7 @@ impl Daemon {
     }
 
     pub(super) fn plug(&mut self, plug: Plug, descriptors: Vec<OwnedFd>) -> Handled {
-        if let Ok(container) = self.model.find_container(&plug.name)
+        if let Some(container) = self.model.container_named(&plug.name)
             && container.kind == ContainerKind::Plugged
             && plug.pid == container.pid
             && plug.pid.is_some()

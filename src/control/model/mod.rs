@@ -72,6 +72,9 @@ pub struct Model {
     pools: Vec<Pool>,
 }
 
+/// The endpoints on each network that has any, with their containers, in order of their ports.
+pub type Members<'a> = BTreeMap<Id, Vec<(&'a Container, &'a Endpoint)>>;
+
 /// Which rules there are of themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Firewall {
@@ -179,6 +182,16 @@ impl Model {
         endpoints
     }
 
+    /// The same of all networks at once, for who wants those of many.
+    pub fn endpoints_by_network(&self) -> Members<'_> {
+        let mut all = Members::new();
+        for (container, endpoint) in self.all_endpoints() {
+            all.entry(endpoint.network).or_default().push((container, endpoint));
+        }
+        all.values_mut().for_each(|endpoints| endpoints.sort_by_key(|(_, endpoint)| endpoint.port));
+        all
+    }
+
     /// How many endpoints each network has.
     pub fn endpoint_counts(&self) -> BTreeMap<Id, usize> {
         let mut counts = BTreeMap::new();
@@ -241,6 +254,11 @@ impl Model {
     pub fn find_container(&self, word: &str) -> Result<&Container, Refused> {
         let containers = self.containers.iter().filter(|(_, container)| container.kind.is_listed());
         find(containers, word).map_err(|lost| lost.refuse("container", word, Kind::UnknownContainer))
+    }
+
+    /// The container of just this name.
+    pub fn container_named(&self, name: &str) -> Option<&Container> {
+        self.containers.values().find(|container| container.kind.is_listed() && container.name == name)
     }
 
     /// The port that `word` means: `CONTAINER:IFNAME`, a container with one interface, an uplink, or
