@@ -170,7 +170,7 @@ impl Daemon {
             shell.unwatched = true;
         }
         let networks = self.networks_of(id);
-        self.membership_changed(&networks);
+        self.neighbours_changed(&networks);
         now(())
     }
 
@@ -325,7 +325,7 @@ impl Daemon {
             return Err(refused);
         }
         let networks = self.networks_of(id);
-        self.membership_changed(&networks);
+        self.neighbours_changed(&networks);
         let endpoint = self.model.container(id).and_then(|container| container.endpoints.first().cloned());
         self.joined(id, &endpoint.ok_or_else(|| failed(&"the container has gone"))?)
     }
@@ -536,12 +536,17 @@ impl Daemon {
     /// Who is on these networks has changed: rewrite the files that tell of them, let captures look again,
     /// and tell the switch what its rules and names come to now.
     pub(super) fn membership_changed(&mut self, networks: &[Id]) {
+        self.neighbours_changed(networks);
+        // It takes what the model allows; when its loop has ended, so has everything.
+        let _ = self.tell_switch();
+    }
+
+    /// The same where the switch was told already: it is not concerned with who runs.
+    fn neighbours_changed(&mut self, networks: &[Id]) {
         let concerned = networks.iter().flat_map(|network| self.model.endpoints(*network));
         let ids: BTreeSet<Id> = concerned.map(|(container, _)| container.id).collect();
         ids.into_iter().for_each(|id| self.write_names(id));
         self.reselect_captures();
-        // It takes what the model allows; when its loop has ended, so has everything.
-        let _ = self.tell_switch();
     }
 
     /// The networks a container is on.

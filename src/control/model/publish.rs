@@ -62,7 +62,7 @@ impl Model {
         }
         let from = if from.is_empty() { &container.publish_from } else { from };
         let publish = self.plan_publish(name, &container.endpoints, &[], (spec, from))?;
-        self.containers.entry(id).and_modify(|container| container.publishes.push(publish.clone()));
+        self.container_mut(id).into_iter().for_each(|it| it.publishes.push(publish.clone()));
         Ok(publish)
     }
 
@@ -72,7 +72,7 @@ impl Model {
     /// `unknown_container`, `ambiguous`.
     pub fn expose(&mut self, word: &str, ports: &[Exposed]) -> Result<(), Refused> {
         let id = self.find_container(word)?.id;
-        let container = self.containers.get_mut(&id);
+        let container = self.container_mut(id);
         container.into_iter().for_each(|container| container.exposed.extend(ports));
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Model {
             return Err(Refused::new(Kind::UnknownPublish, text));
         }
         let id = container.id;
-        self.containers.entry(id).and_modify(|container| container.publishes = left);
+        self.container_mut(id).into_iter().for_each(|it| it.publishes.clone_from(&left));
         Ok(gone)
     }
 
