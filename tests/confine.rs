@@ -194,26 +194,29 @@ fn attempt(uid: Option<u32>, is_confined: bool) -> Told {
 /// The files that attempts are made on.
 struct Place {
     own: PathBuf,
+    state: PathBuf,
     cleared: PathBuf,
     elsewhere: PathBuf,
 }
 
 impl Place {
     fn make(directory: &Path) -> Self {
-        let [own, cleared, elsewhere] = ["own", "cleared", "elsewhere"].map(|name| directory.join(name));
-        for made in [&own, &cleared, &elsewhere] {
+        let [own, state, cleared, elsewhere] =
+            ["own", "state", "cleared", "elsewhere"].map(|name| directory.join(name));
+        for made in [&own, &state, &cleared, &elsewhere] {
             fs::create_dir(made).unwrap();
             fs::write(made.join("there"), "there").unwrap();
             fs::write(made.join("kept"), "kept").unwrap();
         }
         symlink(elsewhere.join("there"), own.join("link")).unwrap();
-        Self { own, cleared, elsewhere }
+        Self { own, state, cleared, elsewhere }
     }
 
     fn reach(&self) -> Reach {
         let itself = ["/proc/self/exe", "/proc/self"].map(PathBuf::from);
         Reach {
             owned: vec![self.own.clone()],
+            replaced: vec![self.state.clone()],
             cleared: vec![self.cleared.clone()],
             read: itself.into_iter().chain(resolver_files(Path::new("/etc/resolv.conf"))).collect(),
         }
@@ -284,6 +287,9 @@ fn try_refused(place: &Place) -> Results {
     tell("make a directory elsewhere", fs::create_dir(place.elsewhere.join("directory")));
     tell("make where one may remove", fs::write(place.cleared.join("made"), "new"));
     tell("read where one may remove", open(&place.cleared.join("kept")));
+    tell("read a state", open(&place.state.join("kept")));
+    tell("make a directory beside a state", fs::create_dir(place.state.join("directory")));
+    tell("move a state out", fs::rename(place.state.join("there"), place.elsewhere.join("state")));
     tell("move out", fs::rename(place.own.join("there"), place.elsewhere.join("moved")));
     tell("change a mode", fs::set_permissions(&place.own, fs::Permissions::from_mode(0o777)));
     results
@@ -303,6 +309,8 @@ fn try_allowed(place: &Place) -> (Results, String) {
     tell("make a directory", fs::create_dir(own("directory")));
     tell("list one", fs::read_dir(&place.own).map(drop));
     tell("remove it with all", fs::remove_dir_all(own("directory")));
+    let saved = fs::write(place.state.join("new"), "new");
+    tell("save a state", saved.and_then(|()| fs::rename(place.state.join("new"), place.state.join("there"))));
     tell("clear", fs::remove_file(place.cleared.join("there")));
     tell("read resolv.conf", fs::read("/etc/resolv.conf").map(drop));
     tell("watch /etc", watch(Path::new("/etc")));

@@ -145,6 +145,12 @@ impl Daemon {
         }
     }
 
+    /// Waits for what the daemon says without being asked; none when it has gone.
+    pub fn notice<T: DeserializeOwned>(&mut self) -> Option<(T, Vec<OwnedFd>)> {
+        let message = self.client.receive().ok()??;
+        Some((serde_json::from_slice(&message.text).ok()?, message.descriptors))
+    }
+
     /// The connection's descriptor, readable when the daemon answers or ends.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.client.as_fd()

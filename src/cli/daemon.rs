@@ -12,6 +12,7 @@ use super::client::{self, Daemon};
 use super::daemon_flags::ConfigFlags;
 use super::{Global, output};
 use crate::control::requests::{Request, Status};
+use crate::daemon::runtime::default_state;
 use crate::daemon::{self, Options};
 use crate::io::{descriptors, patience, resolv_conf};
 
@@ -20,7 +21,7 @@ use crate::io::{descriptors, patience, resolv_conf};
 #[command(
     after_help = "EXAMPLES\n  tapswitch daemon -d\n  tapswitch --socket /tmp/second/control.sock daemon --no-offload\n  \
     tapswitch daemon -d --icc=false --ip-masq=false\n  tapswitch daemon -d --uplink none\n  \
-    tapswitch daemon -d --config daemon.json\n  tapswitch daemon -d --dns 10.0.0.53 --bip 172.26.0.1/16 --mtu 1400"
+    tapswitch daemon -d --state none\n  tapswitch daemon -d --config daemon.json\n  tapswitch daemon -d --dns 10.0.0.53 --bip 172.26.0.1/16 --mtu 1400"
 )]
 pub struct DaemonArgs {
     /// Go to the background once it listens
@@ -46,6 +47,11 @@ pub struct DaemonArgs {
     /// The uplink that is there from the start: sockets of this host's, or none
     #[arg(long, env = "TAPSWITCH_UPLINK", value_name = "KIND", default_value = "user", value_parser = ["user", "none"])]
     uplink: String,
+    /// Where networks, containers and the like outlive the daemon: a file in a directory of its own, or 'none';
+    /// /var/lib/tapswitch/state.json when none is given ($XDG_STATE_HOME or ~/.local/state for users;
+    /// beside the socket with --socket)
+    #[arg(long, value_name = "FILE|none")]
+    state: Option<PathBuf>,
     /// End with the last container or lab
     #[arg(long, hide = true)]
     transient: bool,
@@ -65,6 +71,7 @@ pub fn run(global: &Global, arguments: &DaemonArgs) -> anyhow::Result<u8> {
         pass.push(format!("--busy-poll-us={}", arguments.busy_poll_us).into());
         pass.extend(["--uplink".into(), OsString::from(&arguments.uplink)]);
         pass.extend(["--resolv-conf".into(), OsString::from(&arguments.resolv_conf)]);
+        pass.extend(arguments.state.iter().flat_map(|state| ["--state".into(), OsString::from(state)]));
         pass.extend((!arguments.confine).then(|| "--confine=false".into()));
         client::start(&global.socket(), &pass)?;
         let status: Status = Daemon::connect(&global.socket())?.call(Request::Status)?;
@@ -100,6 +107,13 @@ fn take_stdin() -> anyhow::Result<OwnedFd> {
 fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Result<()> {
     descriptors::raise_limit();
     let socket = global.socket();
+    let file = match &arguments.state {
+        Some(word) if word.as_os_str() == "none" => None,
+        Some(file) => Some(file.clone()),
+        None => Some(default_state(&socket)),
+    };
+    // One for a single command keeps nothing, unless there is something to come back to.
+    let transient = arguments.transient && !file.as_ref().is_some_and(|file| file.exists());
     let ready = move || match take(&waits) {
         Some(waits) => client::tell_ready(waits, "ready"),
         None => eprintln!(
@@ -116,7 +130,8 @@ fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Resul
         confine: arguments.confine,
         busy_poll: Duration::from_micros(arguments.busy_poll_us),
         uplink: arguments.uplink == "user",
-        transient: arguments.transient,
+        transient,
+        state: file.filter(|_| !transient),
         ready: Some(Box::new(ready)),
     })
 }
@@ -132,11 +147,14 @@ pub fn status(global: &Global) -> anyhow::Result<u8> {
     }
     let Status { pid, version, engine, offload, networks, containers, ports, captures, .. } = status;
     let frames = if offload { "super-frames of up to 64 KiB" } else { "plain frames" };
-    println!("daemon      pid {pid}, version {version}, at {}", status.socket.display());
-    println!("engine      {engine}, {frames}");
-    println!("serves      networks {networks}, containers {containers}, ports {ports}, captures {captures}");
-    println!("confinement {}", status.confinement);
-    let (limit, shortages) = (status.descriptor_limit, status.descriptor_shortages);
-    println!("descriptors limit {limit}, too few {shortages} times");
-    Ok(0)
+    let Status { socket, confinement, state, descriptor_limit, descriptor_shortages, .. } = status;
+    output::print(&format!(
+        "daemon      pid {pid}, version {version}, at {}\n\
+         engine      {engine}, {frames}\n\
+         serves      networks {networks}, containers {containers}, ports {ports}, captures {captures}\n\
+         confinement {confinement}\n\
+         state       {state}\n\
+         descriptors limit {descriptor_limit}, too few {descriptor_shortages} times\n",
+        socket.display()
+    ))
 }

@@ -15,6 +15,7 @@ use crate::control::lab::{DEMO, Lab};
 use crate::control::model::NetworkSpec;
 use crate::control::requests::{LabMembers, Request, RouterRequest};
 use crate::control::show::PortRow;
+use crate::daemon::runtime;
 
 /// How long a lab's container has to end; they hold nothing that matters.
 const GRACE: Duration = Duration::from_secs(3);
@@ -227,7 +228,10 @@ pub fn down(global: &Global, arguments: &DownArgs) -> anyhow::Result<u8> {
 }
 
 fn down_all(global: &Global) -> anyhow::Result<()> {
-    let Some(mut daemon) = Daemon::try_connect(&global.socket())? else { return Ok(()) };
+    let Some(mut daemon) = Daemon::try_connect(&global.socket())? else {
+        // What has outlived a daemon ends as well.
+        return runtime::take_away(&global.socket());
+    };
     take_down(global, None)?;
     let () = daemon.call(Request::Shutdown)?;
     // It closes the connection when it has let go of its socket: a next one can start at once.

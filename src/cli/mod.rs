@@ -22,10 +22,12 @@ pub mod programs;
 pub mod proxy;
 pub mod publish;
 pub mod replay;
+mod reunion;
 pub mod route;
 pub mod run;
 pub mod shell;
 pub mod show;
+mod supervisor;
 pub mod tables;
 pub mod uplink;
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -13,8 +13,10 @@ use super::container::parse_endpoint;
 use crate::control::model::EndpointSpec;
 use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{Joined, Request, Status};
-use crate::io::netns::{Target, open_inside, open_nursery};
-use crate::io::sys::process::open_pidfd;
+use crate::control::state::{Origin, Whence};
+use crate::io::foreign::{self, Opened};
+use crate::io::host;
+use crate::io::netns::Target;
 use crate::wire::MacAddr;
 
 /// Serve a namespace of somebody else's.
@@ -76,7 +78,8 @@ pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
         (None, Some(netns)) => Target::Path { netns, userns: arguments.userns },
         (None, None) => bail!("give --pid PID or --netns PATH"),
     };
-    let opened = open(&target, status.offload && !arguments.no_offload)?;
+    let plain = !status.offload || arguments.no_offload;
+    let opened = foreign::open(&target, 1, !plain)?;
     let mut endpoint = arguments.network;
     endpoint.ifname = arguments.ifname.or(endpoint.ifname);
     endpoint.mac = arguments.mac.or(endpoint.mac);
@@ -89,10 +92,11 @@ pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
         configure: !arguments.no_config,
         publish: arguments.publish,
         expose: arguments.expose,
+        whence: whence(&target, &opened, plain, arguments.no_config),
     };
     let handed: Vec<BorrowedFd<'_>> = opened.descriptors.iter().map(AsFd::as_fd).collect();
     let joined: Joined = daemon.call_with(request, &handed)?;
-    opened.tell_pinned("tapswitch unplug");
+    tell_pinned(&opened, "tapswitch unplug");
     drop(opened);
     tell(global, &joined)?;
     if let Some(descriptor) = arguments.ready_fd {
@@ -101,48 +105,22 @@ pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// What the daemon gets, in its order.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) descriptors: Vec<OwnedFd>,
-    /// Whether the TAP was made in a nursery namespace.
-    pub(super) nursery: bool,
-    /// The namespace that our descriptors keep alive: its end will not be noticed.
-    pub(super) pinned: Option<PathBuf>,
+/// By what a next daemon finds a namespace again.
+pub(super) fn whence(target: &Target, opened: &Opened, plain: bool, bare: bool) -> Whence {
+    // A path means the same to a daemon with another working directory.
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let (process, netns, userns) = match target {
+        Target::Pid(pid) => (u32::try_from(*pid).ok().and_then(host::process), None, None),
+        Target::Path { netns, userns } => (None, Some(absolute(netns)), userns.as_ref().map(absolute)),
+    };
+    Whence { process, origin: Some(Origin { netns, userns, inode: opened.inode, plain, bare }) }
 }
 
-impl Opened {
-    /// Says what keeps a namespace alive, and the command that lets it go.
-    pub(super) fn tell_pinned(&self, mend: &str) {
-        if let Some(path) = &self.pinned {
-            let path = path.display();
-            eprintln!("tapswitch: {path} stays alive until '{mend}': without root its end cannot be noticed");
-        }
-    }
-}
-
-/// Opens a TAP where the target is, and what the daemon needs besides.
-pub(super) fn open(target: &Target, offload: bool) -> anyhow::Result<Opened> {
-    match target {
-        Target::Pid(pid) => {
-            let pidfd = open_pidfd(nix::unistd::Pid::from_raw(*pid))
-                .with_context(|| format!("there is no process {pid} to plug in"))?;
-            let opened = open_inside(target, 1, offload)?;
-            let descriptors = opened.tuns.into_iter().chain([opened.netlink, pidfd]).collect();
-            Ok(Opened { descriptors, nursery: false, pinned: None })
-        }
-        Target::Path { .. } if nix::unistd::geteuid().is_root() => {
-            let opened = open_nursery(target, 1, offload)?;
-            let inner = opened.descriptors;
-            let rest = [inner.netlink, opened.target, opened.target_netlink];
-            let descriptors = inner.tuns.into_iter().chain(rest).collect();
-            Ok(Opened { descriptors, nursery: true, pinned: None })
-        }
-        Target::Path { netns, .. } => {
-            let opened = open_inside(target, 1, offload)?;
-            let descriptors = opened.tuns.into_iter().chain([opened.netlink]).collect();
-            Ok(Opened { descriptors, nursery: false, pinned: Some(netns.clone()) })
-        }
+/// Says what keeps a namespace alive, and the command that lets it go.
+pub(super) fn tell_pinned(opened: &Opened, mend: &str) {
+    if let Some(path) = &opened.pinned {
+        let path = path.display();
+        eprintln!("tapswitch: {path} stays alive until '{mend}': without root its end cannot be noticed");
     }
 }
 

@@ -1,40 +1,31 @@
-//! `run`, `start`: containers of our own, and their supervisor.
+//! `run`, `start`: containers of our own.
 //!
-//! Theory of operation. The client that runs a container is the parent of its init and
-//! stays until it has ended: it forwards signals and the terminal, tells the daemon the
-//! exit code, and ends the container when the daemon has gone. With `-d` it does so in
-//! the background: it forks before it does anything else, and the parent only waits for
-//! the child's word that the container runs (its id) or why it does not.
+//! Theory of operation. The client that runs a container stays as its supervisor
+//! (`supervisor.rs`). With `-d` it does so in the background: it forks before it does
+//! anything else, and the parent only waits for the child's word that the container runs
+//! (its id) or why it does not.
 
 use std::fs::File;
 use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
-use nix::sys::signal::Signal;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::client::Daemon;
 use super::container::parse_endpoint;
+use super::supervisor::Supervisor;
 use super::{Global, image};
-use crate::container::{Output, Running, Spec, Wake, spawn};
+use crate::container::{Output, Spec};
 use crate::control::Id;
 use crate::control::model::{ContainerSpec, EndpointSpec, LinkSpec};
 use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{ContainerFacts, Created, Request};
 use crate::control::sources::source;
-use crate::daemon::runtime::note_init;
 use crate::io::helper::{self, Channel};
-use crate::io::sys::process::Exit;
 use crate::wire::MacAddr;
-
-/// How long a container has to end after the daemon went away.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Run a command in a new container.
 #[derive(Debug, clap::Args)]
@@ -140,7 +131,7 @@ impl Face {
     pub const DETACHED: Self = Self { detach: true, interactive: false, tty: false };
 
     /// A daemon that a foreground command has to start ends with it.
-    const fn daemon_flags(self) -> &'static [&'static str] {
+    pub(super) const fn daemon_flags(self) -> &'static [&'static str] {
         if self.detach { &[] } else { &["--transient"] }
     }
 }
@@ -246,7 +237,7 @@ pub fn launch(global: &Global, plan: &Plan, face: Face, print_id: bool) -> anyho
     let supervise = |parent: Channel| match Supervisor::start(global, plan, face) {
         Ok(mut supervisor) => {
             // A parent that does not listen any more does not matter to the container.
-            let _ = parent.send(&Ok::<_, String>(supervisor.created.id), &[]);
+            let _ = parent.send(&Ok::<_, String>(supervisor.id()), &[]);
             drop(parent);
             supervisor.attend().map_or(1, |_| 0)
         }
@@ -264,83 +255,7 @@ pub fn launch(global: &Global, plan: &Plan, face: Face, print_id: bool) -> anyho
     Ok(0)
 }
 
-/// A container that runs, and the daemon's connection it hangs on.
-struct Supervisor {
-    daemon: Daemon,
-    created: Created,
-    running: Running,
-}
-
-impl Supervisor {
-    fn start(global: &Global, plan: &Plan, face: Face) -> anyhow::Result<Self> {
-        let request = Request::ContainerCreate { spec: plan.spec.clone(), auto_remove: plan.auto_remove };
-        let (mut daemon, created) =
-            Daemon::ask_or_start::<Created>(&global.socket(), face.daemon_flags(), &request)?;
-        match Self::bring_up(&mut daemon, &created, plan, face) {
-            Ok(running) => Ok(Self { daemon, created, running }),
-            Err(error) => {
-                // It may be gone already, with the daemon's own refusal.
-                let name = created.name;
-                let _ = daemon.call::<String>(Request::ContainerRemove { name, force: true });
-                Err(error)
-            }
-        }
-    }
-
-    fn bring_up(daemon: &mut Daemon, created: &Created, plan: &Plan, face: Face) -> anyhow::Result<Running> {
-        if created.host_network {
-            write_hosts(&created.directory, &plan.spec.extra_hosts)?;
-        }
-        let mut prepared = spawn(&container_spec(created, plan, face)?)?;
-        prepared.notices().iter().for_each(|notice| eprintln!("tapswitch: {notice}"));
-        let descriptors = prepared.take_descriptors();
-        // Only a next daemon's cleaning would miss it.
-        let _ = note_init(&created.directory, prepared.pid().as_raw());
-        let pid = u32::try_from(prepared.pid().as_raw())?;
-        let pidfd = prepared.pidfd().context("the container ended before it started")?;
-        let mut handed = vec![pidfd];
-        if let Some(descriptors) = &descriptors {
-            handed.push(descriptors.netlink.as_fd());
-            handed.extend(descriptors.tuns.iter().map(AsFd::as_fd));
-        }
-        let () = daemon.call_with(Request::ContainerStart { id: created.id, pid }, &handed)?;
-        Ok(prepared.start()?)
-    }
-
-    /// Stays until the container has ended, and tells the daemon how.
-    fn attend(&mut self) -> anyhow::Result<i32> {
-        let exit = match self.running.wait(Some(self.daemon.descriptor()))? {
-            Wake::Exited(exit) => exit,
-            // The daemon never speaks first, so it has gone.
-            Wake::Watched => {
-                eprintln!("tapswitch: the daemon has ended, and so does container '{}'", self.created.name);
-                self.end()?
-            }
-        };
-        let code = exit.status();
-        // A daemon that has gone knows already.
-        let _ = self.daemon.call::<()>(Request::ContainerExited { id: self.created.id, code });
-        Ok(code)
-    }
-
-    /// Ends the container: SIGTERM, and SIGKILL after the grace.
-    fn end(&mut self) -> anyhow::Result<Exit> {
-        let _ = self.running.signal(Signal::SIGTERM);
-        let patience = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
-        patience.set(Expiration::OneShot(GRACE.into()), TimerSetTimeFlags::empty())?;
-        if let Wake::Exited(exit) = self.running.wait(Some(patience.as_fd()))? {
-            return Ok(exit);
-        }
-        let _ = self.running.signal(Signal::SIGKILL);
-        loop {
-            if let Wake::Exited(exit) = self.running.wait(None)? {
-                return Ok(exit);
-            }
-        }
-    }
-}
-
-fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyhow::Result<Spec> {
+pub(super) fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyhow::Result<Spec> {
     let output = if face.detach {
         let path = created.directory.join("log");
         let file = File::options().create(true).append(true).mode(0o600).open(&path);
@@ -366,7 +281,7 @@ fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyhow::Result<
         interactive: face.interactive && !face.detach,
         sysctls,
         files: Some(created.directory.clone()),
-        taps: created.taps,
+        taps: created.networks.len(),
         plain_taps: plan.plain || !created.offload,
         ipv6: created.ipv6,
         host_network: created.host_network,
@@ -375,7 +290,7 @@ fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyhow::Result<
 }
 
 /// In the host's network the host's own names hold, and those that were added.
-fn write_hosts(directory: &Path, added: &[(String, IpAddr)]) -> anyhow::Result<()> {
+pub(super) fn write_hosts(directory: &Path, added: &[(String, IpAddr)]) -> anyhow::Result<()> {
     let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     text.extend(added.iter().map(|(name, address)| format!("{address}\t{name}\n")));
     let path = directory.join("hosts");

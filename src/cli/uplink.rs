@@ -8,12 +8,14 @@ use anyhow::bail;
 use ipnet::IpNet;
 
 use super::client::Daemon;
-use super::plug::{self, Opened};
+use super::plug;
 use super::{Global, output};
 use crate::control::model::{FarEnd, PRIVATE, UplinkChange, UplinkSpec, UserOptions};
 use crate::control::requests::{Request, RouterRequest, Status};
 use crate::control::show::{self, UplinkRow};
-use crate::io::netns::Target;
+use crate::control::state::{Origin, Whence};
+use crate::io::foreign::{self, Opened};
+use crate::io::netns::{Identity, Target};
 use crate::io::uplink;
 use crate::wire::MacAddr;
 
@@ -198,36 +200,40 @@ fn add(daemon: &mut Daemon, arguments: AddArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// What the daemon refuses, and namespaces that cannot be entered.
 pub fn make(daemon: &mut Daemon, spec: UplinkSpec, target: Option<&Target>) -> anyhow::Result<()> {
-    let opened = match &spec.far_end {
-        FarEnd::Tap(_) => {
-            let status: Status = daemon.call(Request::Status)?;
-            open_tap(target, status.offload)?
+    let status: Status = daemon.call(Request::Status)?;
+    let opened = match (&spec.far_end, target) {
+        (FarEnd::Tap(_), Some(target)) => foreign::open(target, 1, status.offload)?,
+        (FarEnd::Tap(_), None) => {
+            let uplink::Descriptors { device, netlink, identity, .. } =
+                uplink::open(None, uplink::Kind::Tap { offload: status.offload })?;
+            here(vec![device, netlink], identity)
         }
-        FarEnd::Packet(_) => {
-            let uplink::Descriptors { device, netlink, monitor, .. } =
+        (FarEnd::Packet(_), _) => {
+            let uplink::Descriptors { device, netlink, monitor, identity } =
                 uplink::open(None, uplink::Kind::Packet)?;
-            Opened { descriptors: vec![device, netlink, monitor], nursery: false, pinned: None }
+            here(vec![device, netlink, monitor], identity)
         }
-        FarEnd::Container(_) | FarEnd::User(_) => {
-            Opened { descriptors: Vec::new(), nursery: false, pinned: None }
+        (FarEnd::Container(_) | FarEnd::User(_), _) => here(Vec::new(), Identity { dev: 0, inode: 0 }),
+    };
+    let whence = match target {
+        Some(target) => plug::whence(target, &opened, !status.offload, false),
+        None => {
+            let origin = Origin { inode: opened.inode, plain: !status.offload, ..Origin::default() };
+            Whence { process: None, origin: Some(origin) }
         }
     };
     let pid = match target {
         Some(Target::Pid(pid)) => Some(u32::try_from(*pid)?),
         _ => None,
     };
-    let request = Request::Router(RouterRequest::UplinkAdd { spec, pid, nursery: opened.nursery });
+    let request = Request::Router(RouterRequest::UplinkAdd { spec, pid, nursery: opened.nursery, whence });
     let handed: Vec<BorrowedFd<'_>> = opened.descriptors.iter().map(OwnedFd::as_fd).collect();
     let () = daemon.call_with(request, &handed)?;
-    opened.tell_pinned("tapswitch uplink rm");
+    plug::tell_pinned(&opened, "tapswitch uplink rm");
     Ok(())
 }
 
-/// A TAP in a namespace of somebody else's, or in the present one.
-fn open_tap(target: Option<&Target>, offload: bool) -> anyhow::Result<Opened> {
-    if let Some(target) = target {
-        return plug::open(target, offload);
-    }
-    let uplink::Descriptors { device, netlink, .. } = uplink::open(None, uplink::Kind::Tap { offload })?;
-    Ok(Opened { descriptors: vec![device, netlink], nursery: false, pinned: None })
+/// What was opened in the present namespace.
+fn here(descriptors: Vec<OwnedFd>, identity: Identity) -> Opened {
+    Opened { descriptors, nursery: false, inode: identity.inode, pinned: None }
 }

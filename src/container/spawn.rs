@@ -205,9 +205,9 @@ impl Running {
         self.supervisor.child().signal(signal)
     }
 
-    /// Serves signals and terminal until the container ends, or until `watch` (the connection to
-    /// the daemon) is readable or hangs up; then call it again after dealing with that.
-    pub fn wait(&mut self, watch: Option<BorrowedFd<'_>>) -> io::Result<Wake> {
-        self.supervisor.wait(watch)
+    /// Serves signals and terminal until the container ends, or until one of `watched` (the connection
+    /// to the daemon) is readable or hangs up; then call it again after dealing with that.
+    pub fn wait<'a>(&mut self, watched: impl IntoIterator<Item = BorrowedFd<'a>>) -> io::Result<Wake> {
+        self.supervisor.wait(watched)
     }
 }

@@ -1,7 +1,7 @@
 //! The parent's life while its command runs: signals, terminal, the end.
 //!
-//! One `poll` over four descriptors: a signalfd (SIGINT, TERM, HUP, QUIT, USR1, USR2 are handed on,
-//! WINCH resizes), the child's pidfd, the terminal, and one of the caller's (the daemon's socket).
+//! One `poll` over a few descriptors: a signalfd (SIGINT, TERM, HUP, QUIT, USR1, USR2 are handed on,
+//! WINCH resizes), the child's pidfd, the terminal, and the caller's (the daemon's socket).
 //! The signals are blocked from [`Supervisor::new`] until it is dropped.
 
 use std::fs::File;
@@ -23,7 +23,7 @@ const HANDED_ON: [Signal; 6] =
 pub enum Wake {
     /// The command, and with it a container, has ended.
     Exited(Exit),
-    /// The caller's descriptor is readable or has hung up.
+    /// One of the caller's descriptors is readable or has hung up.
     Watched,
 }
 
@@ -67,10 +67,11 @@ impl Supervisor {
         &self.child
     }
 
-    /// Serves the child until it ends or `watch` is ready.
-    pub(super) fn wait(&mut self, watch: Option<BorrowedFd<'_>>) -> io::Result<Wake> {
+    /// Serves the child until it ends or one of `watched` is ready.
+    pub(super) fn wait<'a>(&mut self, watched: impl IntoIterator<Item = BorrowedFd<'a>>) -> io::Result<Wake> {
+        let watched: Vec<BorrowedFd<'_>> = watched.into_iter().collect();
         loop {
-            let ready = self.poll(watch)?;
+            let ready = self.poll(&watched)?;
             if ready.signals {
                 self.hand_on_signals()?;
             }
@@ -87,7 +88,7 @@ impl Supervisor {
         }
     }
 
-    fn poll(&self, watch: Option<BorrowedFd<'_>>) -> io::Result<Ready> {
+    fn poll(&self, watched: &[BorrowedFd<'_>]) -> io::Result<Ready> {
         let stdin = io::stdin();
         let readable = PollFlags::POLLIN;
         let Some(pidfd) = self.child.pidfd() else { return Ok(Ready { ended: true, ..Ready::default() }) };
@@ -96,7 +97,7 @@ impl Supervisor {
             fds.push(PollFd::new(fd, interest));
             fds.len() - 1
         };
-        let watch = watch.map(|fd| add(fd, readable));
+        let watched: Vec<usize> = watched.iter().map(|fd| add(*fd, readable)).collect();
         let input =
             self.relay.as_ref().filter(|relay| relay.wants_input()).map(|_| add(stdin.as_fd(), readable));
         let terminal = self.relay.as_ref().map(|relay| {
@@ -113,7 +114,7 @@ impl Supervisor {
         Ok(Ready {
             signals: events(Some(0)).is_some(),
             ended: events(Some(1)).is_some(),
-            watched: events(watch).is_some(),
+            watched: watched.into_iter().any(|at| events(Some(at)).is_some()),
             input: events(input).is_some(),
             terminal: events(terminal),
         })

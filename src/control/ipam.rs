@@ -95,14 +95,31 @@ fn bad(message: String) -> Refused {
     Refused::new(Kind::BadSubnet, message)
 }
 
-/// A subnet of a network, with the addresses that are taken in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A subnet of a network, with the addresses that are taken in it. In text it is what was asked for: leases
+/// are what has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "SubnetSpec", into = "SubnetSpec")]
 pub struct Subnet {
     prefix: IpNet,
     gateway: IpAddr,
     range: Option<IpNet>,
     aux: BTreeMap<String, IpAddr>,
     taken: Runs,
+}
+
+impl TryFrom<SubnetSpec> for Subnet {
+    type Error = Refused;
+
+    fn try_from(spec: SubnetSpec) -> Result<Self, Refused> {
+        Self::new(&spec)
+    }
+}
+
+impl From<Subnet> for SubnetSpec {
+    fn from(subnet: Subnet) -> Self {
+        let Subnet { prefix, gateway, range, aux, .. } = subnet;
+        Self { prefix, gateway: Some(gateway), range, aux }
+    }
 }
 
 /// Why an address cannot be leased.

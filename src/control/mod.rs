@@ -24,6 +24,7 @@ pub mod resolv_conf;
 pub mod runs;
 pub mod show;
 pub mod sources;
+pub mod state;
 pub mod sysctl;
 
 pub use error::{Kind, Refused};

@@ -1,6 +1,9 @@
 //! Network options: Docker's keys, our short ones, and what each may be.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
 
 use super::naming::{check_interface, check_name};
 use super::ports::PortRange;
@@ -8,7 +11,8 @@ use super::{Kind, Refused};
 use crate::dataplane::MssClamp;
 
 /// The settings of a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct NetworkOptions {
     /// The largest packet, in bytes without the Ethernet header: 68 (RFC 791) to 65521 (what a TAP
     /// takes: `MAX_MTU` less the Ethernet header, `tun_net_init` in drivers/net/tun.c).
@@ -309,6 +313,22 @@ impl NetworkOptions {
     /// The value of the option with this full or short key.
     pub fn get(&self, key: &str) -> Option<String> {
         KEYS.iter().find(|known| known.full == key || known.short == key).and_then(|known| (known.get)(self))
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for NetworkOptions {
+    type Error = Refused;
+
+    fn try_from(values: BTreeMap<String, String>) -> Result<Self, Refused> {
+        let mut options = Self::default();
+        values.iter().try_for_each(|(key, value)| options.set(key, value))?;
+        Ok(options)
+    }
+}
+
+impl From<NetworkOptions> for BTreeMap<String, String> {
+    fn from(options: NetworkOptions) -> Self {
+        options.changed().into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 }
 

@@ -245,7 +245,8 @@ impl fmt::Display for PublishSpec {
 }
 
 /// Ports of a container that can be reached from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Publish {
     /// The outer IPv4 address; `0.0.0.0` is any of ours, none is none.
     pub v4: Option<Ipv4Addr>,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ContainerSpec, EndpointSpec, NetworkSpec};
 use super::ports::{Exposed, PublishSpec};
+use super::state::Whence;
 use super::{Id, Refused};
 use crate::capture::filter::Program;
 use crate::wire::MacAddr;
@@ -107,6 +108,18 @@ pub enum Request {
         id: Id,
         /// Its init, as the daemon's pid namespace numbers it.
         pid: u32,
+        /// When that started, by which a next daemon knows it again.
+        #[serde(default)]
+        started: u64,
+    },
+    /// From the supervisor of a container that has outlived its daemon: serve it again. The asking connection
+    /// becomes its supervisor's. Descriptors: pidfd, `NETLINK_ROUTE` socket, and the TAP of each network that
+    /// is named, as the former daemon left it.
+    ContainerAdopt {
+        /// From [`Created`].
+        id: Id,
+        /// Whose TAPs come along, in order.
+        networks: Vec<Id>,
     },
     /// From the supervisor: the container has ended.
     ContainerExited {
@@ -169,6 +182,9 @@ pub enum Request {
         /// Ports that it is meant to be used by.
         #[serde(default)]
         expose: Vec<Exposed>,
+        /// Where a next daemon finds it.
+        #[serde(default)]
+        whence: Whence,
     },
     /// Stop serving a plugged namespace, or one of its networks.
     Unplug {
@@ -266,6 +282,9 @@ pub struct Status {
     pub socket: PathBuf,
     /// What confines the daemon, in words.
     pub confinement: String,
+    /// Where it keeps its state (`, being saved` until that is on the disk), and why it cannot, if so; `none` if
+    /// it keeps none.
+    pub state: String,
     /// File descriptors that it may have at once.
     pub descriptor_limit: u64,
     /// How often it had too few of them for what somebody wanted.
@@ -292,14 +311,24 @@ pub struct Created {
     pub hostname: String,
     /// Where its `hosts`, `hostname`, `resolv.conf`, `nsswitch.conf` lie, and its log.
     pub directory: PathBuf,
-    /// How many `/dev/net/tun` to open inside.
-    pub taps: usize,
+    /// The networks that it is on: for each, `/dev/net/tun` is to be opened inside once.
+    pub networks: Vec<Id>,
+    /// Whether it is to go on when the daemon ends, for a next one to serve it.
+    pub lasting: bool,
     /// Whether any of its networks has IPv6.
     pub ipv6: bool,
     /// Whether the TAPs shall carry super-frames; if not, they are made through tun-tap.
     pub offload: bool,
     /// Whether its network namespace is the host's.
     pub host_network: bool,
+}
+
+/// What the daemon tells a supervisor without being asked, once its container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// The container has joined this network. Descriptor: the TAP, to be held for a next daemon.
+    Hold(Id),
 }
 
 /// Answer to [`Request::ContainerFind`].

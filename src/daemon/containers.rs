@@ -20,7 +20,8 @@ use crate::control::model::{
 };
 use crate::control::names;
 use crate::control::ports::{Exposed, PublishSpec};
-use crate::control::requests::{ContainerFacts, Created, Joined};
+use crate::control::requests::{ContainerFacts, Created, Joined, Notice};
+use crate::control::state::{Process, Whence};
 use crate::control::{Id, Kind, Refused};
 use crate::io::host;
 use crate::io::netlink::Netlink;
@@ -34,19 +35,22 @@ pub(super) struct Shell {
     pub(super) auto_remove: bool,
     /// Reaches the interfaces inside; a nursery's would keep the namespace alive, so none there.
     pub(super) netlink: Option<Netlink>,
-    pidfd: Option<OwnedFd>,
+    /// How a next daemon finds it.
+    pub(super) whence: Whence,
+    pub(super) pidfd: Option<OwnedFd>,
     /// The interface behind a packet uplink.
     pub(super) parent: Option<Parent>,
     /// The device of a user uplink.
     pub(super) user: Option<user::Handle>,
     /// The init was noticed to have ended.
-    init_ended: bool,
+    pub(super) init_ended: bool,
     /// What its /etc/resolv.conf was given last.
     pub(super) resolv_conf: String,
     /// The pidfd is to be watched from now on.
-    unwatched: bool,
-    /// The connection of its supervisor, who made it; none for what is plugged in.
-    supervisor: Option<usize>,
+    pub(super) unwatched: bool,
+    /// The connection of its supervisor, who made it; none for what is plugged in, and for those that outlived a
+    /// daemon until they are adopted.
+    pub(super) supervisor: Option<usize>,
 }
 
 /// A request to plug somebody else's namespace in.
@@ -58,6 +62,7 @@ pub(super) struct Plug {
     pub(super) configure: bool,
     pub(super) publish: Vec<PublishSpec>,
     pub(super) expose: Vec<Exposed>,
+    pub(super) whence: Whence,
 }
 
 impl Daemon {
@@ -110,7 +115,8 @@ impl Daemon {
             name: container.name.clone(),
             hostname: container.hostname.clone(),
             directory,
-            taps: container.endpoints.len(),
+            networks: container.endpoints.iter().map(|endpoint| endpoint.network).collect(),
+            lasting: self.state.is_some(),
             ipv6: container.endpoints.iter().any(has_ipv6),
             offload: self.options.offload,
             host_network: container.unswitched == Some(Unswitched::Host),
@@ -121,7 +127,7 @@ impl Daemon {
         &mut self,
         connection: usize,
         id: Id,
-        pid: u32,
+        process: Process,
         descriptors: Vec<OwnedFd>,
     ) -> Handled {
         self.model.find_container(&id.to_string())?;
@@ -137,7 +143,7 @@ impl Daemon {
                 "the container has been started already: run a new one",
             ));
         }
-        let started = self.start(id, pid, descriptors);
+        let started = self.start(id, process, descriptors);
         if started.is_err() {
             self.forget(id);
         }
@@ -148,18 +154,18 @@ impl Daemon {
         self.containers.get(&id).is_some_and(|shell| shell.supervisor == Some(connection))
     }
 
-    fn is_running(&self, id: Id) -> bool {
+    pub(super) fn is_running(&self, id: Id) -> bool {
         self.model.container(id).is_some_and(|container| container.state == State::Running)
     }
 
-    fn start(&mut self, id: Id, pid: u32, descriptors: Vec<OwnedFd>) -> Handled {
+    fn start(&mut self, id: Id, process: Process, descriptors: Vec<OwnedFd>) -> Handled {
         let mut descriptors = descriptors.into_iter();
         let pidfd = next(&mut descriptors, "the container's init")?;
         let on_host = self.model.container(id).is_some_and(|it| it.unswitched == Some(Unswitched::Host));
         let inside = if on_host { None } else { Some(netlink(next(&mut descriptors, "a netlink socket")?)?) };
         let endpoints =
             self.model.container(id).map(|container| container.endpoints.clone()).unwrap_or_default();
-        self.model.started(id, pid, host::now_ns())?;
+        self.model.started(id, process.pid, host::now_ns())?;
         for (endpoint, netlink) in endpoints.iter().zip(inside.iter().cycle()) {
             let tun = next(&mut descriptors, "a TAP")?;
             self.attach(id, endpoint, tun, &Place::Inside(netlink), true)?;
@@ -168,16 +174,20 @@ impl Daemon {
             shell.netlink = inside;
             shell.pidfd = Some(pidfd);
             shell.unwatched = true;
+            shell.whence.process = Some(process);
         }
         let networks = self.networks_of(id);
         self.neighbours_changed(&networks);
         now(())
     }
 
-    /// Nobody but its supervisor knows; one whose container was removed meanwhile has nothing to add.
+    /// Nobody but its supervisor knows; one whose container was removed meanwhile has nothing to add, and one
+    /// that comes after a container's end was noticed adds the exit code.
     pub(super) fn container_exited(&mut self, connection: usize, id: Id, code: i32) -> Handled {
         if self.is_supervisor(connection, id) {
             self.end(id, Some(code));
+        } else {
+            self.model.explain_end(id, code);
         }
         now(())
     }
@@ -278,10 +288,12 @@ impl Daemon {
             self.model.disconnect(word, &endpoint.network.to_string())?;
             return Err(refused);
         }
+        let held = self.to_be_held(id, &tun);
         if let Err(refused) = self.attach(id, &endpoint, tun, &Place::Inside(&netlink), configure) {
             self.model.disconnect(word, &endpoint.network.to_string())?;
             return Err(refused);
         }
+        self.notices.extend(held.map(|(who, tap)| (who, Notice::Hold(endpoint.network), tap)));
         self.rename_ports(id);
         self.membership_changed(&[endpoint.network]);
         self.joined(id, &endpoint)
@@ -295,6 +307,7 @@ impl Daemon {
         let id = container.id;
         let before = self.ways_out(id);
         let endpoint = self.model.disconnect(word, network)?;
+        self.remove_interface(id, &endpoint);
         self.detach(&endpoint);
         self.replace_default_routes(id, before);
         self.rename_ports(id);
@@ -311,6 +324,7 @@ impl Daemon {
         {
             return self.plug_again(plug, descriptors);
         }
+        self.forget_lost(&plug.name);
         let spec = ContainerSpec {
             name: Some(plug.name.clone()),
             kind: ContainerKind::Plugged,
@@ -323,6 +337,9 @@ impl Daemon {
         if let Err(refused) = self.attach_foreign(id, plug.pid, plug.nursery, plug.configure, descriptors) {
             self.forget(id);
             return Err(refused);
+        }
+        if let Some(shell) = self.containers.get_mut(&id) {
+            shell.whence = plug.whence;
         }
         let networks = self.networks_of(id);
         self.neighbours_changed(&networks);
@@ -437,6 +454,7 @@ impl Daemon {
         let Some(shell) = self.containers.get_mut(&id) else { return };
         shell.init_ended = true;
         let supervised = shell.supervisor.is_some();
+        // Who has not been adopted yet has nobody who could tell us more.
         if supervised {
             self.release_endpoints(id);
         } else {
@@ -448,7 +466,8 @@ impl Daemon {
     pub(super) fn all_ports_lost(&mut self, id: Id) {
         let by_path =
             self.containers.get(&id).is_some_and(|shell| shell.pidfd.is_none() && shell.supervisor.is_none());
-        if by_path {
+        let is_ours = self.model.container(id).is_some_and(|container| container.kind == ContainerKind::Run);
+        if by_path && !is_ours {
             self.end(id, None);
         }
     }
@@ -469,9 +488,9 @@ impl Daemon {
 
     /// The daemon ends: so do its containers. Supervisors see the connection close and follow up.
     pub(super) fn end_all(&mut self) {
-        for shell in self.containers.values().filter(|shell| shell.supervisor.is_some() && !shell.init_ended)
-        {
-            if let Some(pidfd) = &shell.pidfd {
+        for (id, shell) in self.containers.iter().filter(|(_, shell)| !shell.init_ended) {
+            let is_ours = self.model.container(*id).is_some_and(|it| it.kind == ContainerKind::Run);
+            if let Some(pidfd) = shell.pidfd.as_ref().filter(|_| is_ours) {
                 let _ = send_signal(pidfd.as_fd(), Signal::SIGTERM);
             }
         }
@@ -491,7 +510,7 @@ impl Daemon {
     fn kill(&self, id: Id) {
         if let Some(shell) = self.containers.get(&id).filter(|shell| !shell.init_ended)
             && let Some(pidfd) = &shell.pidfd
-            && shell.supervisor.is_some()
+            && self.model.container(id).is_some_and(|container| container.kind == ContainerKind::Run)
         {
             // It may have ended a moment ago.
             let _ = send_signal(pidfd.as_fd(), Signal::SIGKILL);
@@ -499,7 +518,7 @@ impl Daemon {
     }
 
     /// A container has ended; `code` is unknown when only its disappearance was seen.
-    fn end(&mut self, id: Id, code: Option<i32>) {
+    pub(super) fn end(&mut self, id: Id, code: Option<i32>) {
         if !self.model.container(id).is_some_and(|container| container.is_alive()) {
             return;
         }
@@ -523,7 +542,7 @@ impl Daemon {
     }
 
     /// Removes every trace of a container.
-    fn forget(&mut self, id: Id) {
+    pub(super) fn forget(&mut self, id: Id) {
         if self.model.container(id).is_some_and(|container| container.is_alive()) {
             self.ended.push((id, None));
         }
@@ -550,7 +569,7 @@ impl Daemon {
     }
 
     /// The networks a container is on.
-    fn networks_of(&self, id: Id) -> Vec<Id> {
+    pub(super) fn networks_of(&self, id: Id) -> Vec<Id> {
         let endpoints = self.model.container(id).map(|container| container.endpoints.iter());
         endpoints.into_iter().flatten().map(|endpoint| endpoint.network).collect()
     }

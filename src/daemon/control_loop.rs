@@ -84,14 +84,15 @@ impl ControlLoop {
         Ok((inner, waker))
     }
 
-    /// Runs until the daemon is done, then ends its containers.
+    /// Runs until the daemon is done, then ends its containers unless they are to outlive it.
     pub(super) fn run(mut self, mut daemon: Daemon, reports: &Receiver<Event>) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(128);
+        let mut again = None;
         if let Some(watch) = &daemon.resolv_conf {
             register(self.poll.registry(), watch, RESOLV_CONF, Interest::READABLE)?;
         }
         while !daemon.is_done(self.connections.keys().copied()) {
-            match self.poll.poll(&mut events, None) {
+            match self.poll.poll(&mut events, again) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other.context("the control loop cannot poll")?,
             }
@@ -107,13 +108,27 @@ impl ControlLoop {
             }
             self.watch_new_processes(&mut daemon);
             self.answer_waiting(&mut daemon);
+            self.tell_supervisors(&mut daemon);
+            again = daemon.save_changes();
             if self.starved {
                 // This turn may have closed something.
                 self.accept(&mut daemon);
             }
         }
-        daemon.end_all();
+        // Supervisors see their connections close after that, and find their containers' directories, or not.
+        daemon.finish();
         Ok(())
+    }
+
+    fn tell_supervisors(&mut self, daemon: &mut Daemon) {
+        for (token, notice, descriptor) in std::mem::take(&mut daemon.notices) {
+            if let (Some(connection), Ok(text)) =
+                (self.connections.get_mut(&token), serde_json::to_vec(&notice))
+            {
+                // One that does not listen holds nothing, and loses it with us.
+                let _ = connection.send_with(&text, &[descriptor.as_fd()]);
+            }
+        }
     }
 
     fn accept(&mut self, daemon: &mut Daemon) {

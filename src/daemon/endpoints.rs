@@ -205,19 +205,11 @@ fn make_device(endpoint: &Endpoint, tun: OwnedFd, place: &Place<'_>) -> Result<B
         Place::Inside(_) => &endpoint.ifname,
         Place::Nursery { .. } => &endpoint.alias,
     };
-    let (device, name): (Box<dyn Device>, String) = match attached(tun.as_fd()) {
-        Ok(Attached { name, has_header: true }) => {
-            let tap = OffloadTap::adopt(tun, &name).map_err(|error| failed(&error))?;
-            (Box::new(tap), name)
-        }
-        Ok(_) => {
-            let tap = PlainTap::adopt(tun).map_err(|error| failed(&error))?;
-            let name = tap.name().to_owned();
-            (Box::new(tap), name)
-        }
+    let (device, name) = match attached(tun.as_fd()) {
+        Ok(made) => adopt_device(tun, made)?,
         Err(_) => {
             let tap = OffloadTap::attach(tun, first).map_err(|error| failed(&error))?;
-            (Box::new(tap), first.clone())
+            (Box::new(tap) as Box<dyn Device>, first.clone())
         }
     };
     let moved = match place {
@@ -229,4 +221,15 @@ fn make_device(endpoint: &Endpoint, tun: OwnedFd, place: &Place<'_>) -> Result<B
     };
     moved.map_err(|error| failed(&error))?;
     Ok(device)
+}
+
+/// A TAP that is there already, and its interface's present name.
+pub(super) fn adopt_device(tun: OwnedFd, made: Attached) -> Result<(Box<dyn Device>, String), Refused> {
+    if made.has_header {
+        let tap = OffloadTap::adopt(tun, &made.name).map_err(|error| failed(&error))?;
+        return Ok((Box::new(tap), made.name));
+    }
+    let tap = PlainTap::adopt(tun).map_err(|error| failed(&error))?;
+    let name = tap.name().to_owned();
+    Ok((Box::new(tap), name))
 }

@@ -7,10 +7,13 @@
 //! devices, and is reached by closures that it runs between two bursts.
 //!
 //! The daemon never enters a namespace: TAPs and netlink sockets come from clients that
-//! were inside. It keeps nothing that would outlive it: closing a TAP's descriptor deletes
-//! the interface, so a daemon that is killed leaves no interface behind; what it leaves in
-//! its runtime directory the next start removes.
+//! were inside. What is declared outlives it in its state file (`state.rs`); containers of
+//! ours do with their supervisors, who hold their TAPs for the next daemon (`adopt.rs`), and
+//! what was plugged in is plugged in again (`survivors.rs`). Without a state file it leaves
+//! nothing: closing a TAP's descriptor deletes the interface, and what a daemon that is
+//! killed leaves in its runtime directory the next start removes.
 
+mod adopt;
 mod captures;
 mod containers;
 mod control_loop;
@@ -24,6 +27,8 @@ mod networks;
 mod proxies;
 mod router;
 pub mod runtime;
+mod state;
+mod survivors;
 mod sync;
 mod tables;
 mod uplinks;
@@ -31,7 +36,7 @@ mod views;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,10 +46,11 @@ use mio::Waker;
 
 use crate::control::compile::{Listener, Plan, network_number};
 use crate::control::config::DaemonConfig;
-use crate::control::model::UplinkSpec;
+use crate::control::model::{DEFAULT_UPLINK, UplinkSpec};
 use crate::control::occupied::{Occupied, remarks, with_name_servers};
 use crate::control::ports::Protocol;
-use crate::control::requests::{Request, Status};
+use crate::control::requests::{Notice, Request, Status};
+use crate::control::state::{Process, Whence};
 use crate::control::{Id, Kind, Model, Refused};
 use crate::dataplane::{PortId, Switch};
 use crate::io::confine::confine;
@@ -56,6 +62,7 @@ use crate::io::{host, random, resolv_conf};
 
 use control_loop::ControlLoop;
 use runtime::Runtime;
+use survivors::Previous;
 
 /// How a daemon is to behave.
 pub struct Options {
@@ -73,6 +80,8 @@ pub struct Options {
     pub busy_poll: Duration,
     /// End when the last container has ended and no lab is left.
     pub transient: bool,
+    /// Where what is declared outlives the daemon; none: nothing does.
+    pub state: Option<PathBuf>,
     /// Give up what is not needed, once it listens.
     pub confine: bool,
     /// Called once the socket listens.
@@ -117,6 +126,10 @@ pub(crate) struct Daemon {
     links: BTreeMap<PortId, endpoints::Link>,
     /// Containers whose end nobody who waits for it has been told yet, with their exit codes.
     ended: Vec<(Id, Option<i32>)>,
+    /// What supervisors are to be told, by their connections, with a descriptor.
+    notices: Vec<(usize, Notice, OwnedFd)>,
+    /// Saves what outlives us; none: nothing does.
+    state: Option<state::Keeper>,
     captures: BTreeMap<u64, captures::Session>,
     next_capture: u64,
     /// Who watches flows, by connection.
@@ -124,6 +137,8 @@ pub(crate) struct Daemon {
     /// A client has come and gone, so that a transient daemon may end.
     was_used: bool,
     stopping: bool,
+    /// Everything ends with us, and nothing is kept.
+    ends_all: bool,
 }
 
 /// Runs a daemon until it is told to end.
@@ -131,8 +146,15 @@ pub(crate) struct Daemon {
 /// # Errors
 /// When the socket is another daemon's, cannot be made, or the kernel refuses what the loops need.
 pub fn serve(options: Options) -> anyhow::Result<()> {
-    let runtime = Runtime::lock(&options.socket)?;
-    runtime.clean_stale();
+    let mut runtime = Runtime::lock(&options.socket)?;
+    runtime.keep(options.state.is_some());
+    // Asked by a netlink socket, of which there are none once we are confined.
+    let host = host::occupied();
+    let asked = resolv_conf::read(&options.resolv_conf);
+    let prefixes: Vec<_> = with_name_servers(&host, &asked).iter().map(|it| it.prefix).collect();
+    let previous = options.state.as_deref().map(|path| Previous::read(path, &options.config, &prefixes));
+    let mut previous = previous.transpose()?;
+    runtime.clean_stale(&previous.as_ref().map(Previous::containers).unwrap_or_default());
     let signals = control_loop::block_signals()?;
     let (control, waker) = ControlLoop::listen(&runtime, signals)?;
     let (report, reports) = crossbeam_channel::unbounded();
@@ -141,11 +163,13 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
     let (mut inner, switch) =
         EventLoop::new(Switch::new(random::seed()), notify).context("cannot start the switch loop")?;
     inner.set_patience(options.busy_poll);
-    // Asked by a netlink socket, of which there are none from here on.
-    let host = host::occupied();
+    if let Some(previous) = &mut previous {
+        // Enters namespaces, which takes one thread and is not for the confined.
+        previous.find_again(&runtime, options.offload);
+    }
     let confinement = confinement(&options, &runtime)?;
     let thread = std::thread::Builder::new().name("switch".into()).spawn(move || inner.run())?;
-    let daemon = Daemon::new(options, runtime, switch.clone(), host, confinement)?;
+    let daemon = Daemon::new(options, runtime, switch.clone(), host, confinement, previous)?;
     let served = control.run(daemon, &reports);
     // The loop may have failed by itself; then its own result says why.
     let _ = switch.call(EventLoop::stop);
@@ -170,7 +194,8 @@ fn confinement(options: &Options, runtime: &Runtime) -> anyhow::Result<String> {
     if !options.confine {
         return Ok("off".to_owned());
     }
-    let confined = confine(&runtime.reach(&options.resolv_conf))
+    let state = options.state.as_deref().and_then(Path::parent);
+    let confined = confine(&runtime.reach(&options.resolv_conf, state))
         .context("cannot confine the daemon; --confine=off goes without")?;
     Ok(confined.to_string())
 }
@@ -205,13 +230,20 @@ impl Daemon {
         switch: Handle,
         host: Vec<Occupied>,
         confinement: String,
+        previous: Option<Previous>,
     ) -> anyhow::Result<Self> {
         let id = Id::new(random::bytes());
         let asked = resolv_conf::read(&options.resolv_conf);
         let occupied = with_name_servers(&host, &asked);
-        let prefixes: Vec<ipnet::IpNet> = occupied.iter().map(|it| it.prefix).collect();
-        let mut model = Model::configured(&options.config, id, host::now_ns(), &prefixes)?;
-        say_remarks(&options.config, &model, id, &occupied);
+        let mut model = match previous.as_ref().and_then(|previous| previous.model.clone()) {
+            Some(model) => model,
+            None => {
+                let prefixes: Vec<ipnet::IpNet> = occupied.iter().map(|it| it.prefix).collect();
+                let model = Model::configured(&options.config, id, host::now_ns(), &prefixes)?;
+                say_remarks(&options.config, &model, id, &occupied);
+                model
+            }
+        };
         // First the watch, so that nothing happens in between.
         let resolv_conf = resolv_conf::Watch::new(&options.resolv_conf).ok();
         model.resolvers.host = resolv_conf::read(&options.resolv_conf);
@@ -231,16 +263,23 @@ impl Daemon {
             proxies: BTreeMap::new(),
             links: BTreeMap::new(),
             ended: Vec::new(),
+            notices: Vec::new(),
+            state: None,
             captures: BTreeMap::new(),
             next_capture: 0,
             flow_watches: BTreeMap::new(),
             was_used: false,
             stopping: false,
+            ends_all: false,
         };
-        daemon.tell_switch()?;
-        if daemon.options.uplink {
-            daemon.uplink_add(&UplinkSpec::standard(), None, false, Vec::new())?;
+        match previous {
+            Some(previous) => daemon.take_over(previous)?,
+            None => daemon.tell_switch()?,
         }
+        if daemon.options.uplink && daemon.model.find_any_network(DEFAULT_UPLINK).is_err() {
+            daemon.uplink_add(&UplinkSpec::standard(), None, false, Whence::default(), Vec::new())?;
+        }
+        daemon.save_changes();
         if let Some(ready) = daemon.options.ready.take() {
             ready();
         }
@@ -257,7 +296,7 @@ impl Daemon {
         match request {
             Request::Status => self.status(),
             Request::Shutdown => {
-                self.stopping = true;
+                (self.stopping, self.ends_all) = (true, true);
                 now(())
             }
             Request::NetworkCreate { spec } => self.network_create(&spec, descriptors),
@@ -274,7 +313,12 @@ impl Daemon {
             Request::ContainerCreate { spec, auto_remove } => {
                 self.container_create(connection, spec, auto_remove)
             }
-            Request::ContainerStart { id, pid } => self.container_start(connection, id, pid, descriptors),
+            Request::ContainerStart { id, pid, started } => {
+                self.container_start(connection, id, Process { pid, started }, descriptors)
+            }
+            Request::ContainerAdopt { id, networks } => {
+                self.container_adopt(connection, id, &networks, descriptors)
+            }
             Request::ContainerExited { id, code } => self.container_exited(connection, id, code),
             Request::ContainerSignal { name, signal } => self.container_signal(&name, signal),
             Request::ContainerWait { name } => self.container_wait(&name),
@@ -282,8 +326,9 @@ impl Daemon {
             Request::ContainerFind { name } => self.container_find(&name),
             Request::ContainerList { all } => self.container_list(all),
             Request::ContainerInspect { names } => self.container_inspect(&names),
-            Request::Plug { name, endpoint, pid, nursery, configure, publish, expose } => {
-                let plug = containers::Plug { name, endpoint, pid, nursery, configure, publish, expose };
+            Request::Plug { name, endpoint, pid, nursery, configure, publish, expose, whence } => {
+                let plug =
+                    containers::Plug { name, endpoint, pid, nursery, configure, publish, expose, whence };
                 self.plug(plug, descriptors)
             }
             Request::Unplug { name, network } => self.unplug(&name, network.as_deref()),
@@ -324,6 +369,7 @@ impl Daemon {
             captures: self.captures.len(),
             socket: self.options.socket.clone(),
             confinement: self.confinement.clone(),
+            state: self.state.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string),
             descriptor_limit: descriptors::limit(),
             descriptor_shortages: self.descriptor_shortages,
         })

@@ -28,8 +28,8 @@ impl Daemon {
             RouterRequest::PublishList { name } => self.publish_list(name.as_deref()),
             RouterRequest::Link { name, link } => self.link(&name, &link),
             RouterRequest::Unlink { name, alias } => self.unlink(&name, &alias),
-            RouterRequest::UplinkAdd { spec, pid, nursery } => {
-                self.uplink_add(&spec, pid, nursery, descriptors)
+            RouterRequest::UplinkAdd { spec, pid, nursery, whence } => {
+                self.uplink_add(&spec, pid, nursery, whence, descriptors)
             }
             RouterRequest::UplinkSet { name, change } => self.uplink_set(&name, &change),
             RouterRequest::UplinkRemove { name } => self.uplink_remove(&name),
@@ -114,7 +114,7 @@ impl Daemon {
         now(())
     }
 
-    fn tell_route(&self, route: &StaticRoute, change: fn(Route) -> Change) -> Result<(), Refused> {
+    pub(super) fn tell_route(&self, route: &StaticRoute, change: fn(Route) -> Change) -> Result<(), Refused> {
         compile::route(&self.model, route).map_or(Ok(()), |route| self.change(change(route)))
     }
 

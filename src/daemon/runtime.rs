@@ -1,25 +1,32 @@
 //! The daemon's files: socket, lock, and a directory per container.
 //!
 //! Everything lies beside the socket: `NAME.sock`, `NAME.lock`, and `NAME.d/ID/` with a
-//! container's `hosts`, `hostname`, `resolv.conf`, `nsswitch.conf`, `log` and `init`
+//! container's `hosts`, `hostname`, `resolv.conf`, `nsswitch.conf`, `log`, `init`
 //! (the pid of its init and when that started, so that a next daemon can tell it from a
-//! stranger with the same pid).
+//! stranger with the same pid) and `exit` (its exit code, where no daemon was there to be told).
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::control::Id;
 use crate::io::confine::{Reach, resolver_files};
+use crate::io::host;
+use crate::io::private::{self, Lock, NoLock};
+use crate::io::state_file::StateFile;
+use crate::io::sys::process::open_pidfd;
 
 /// The longest path that fits a socket's address (`sun_path`), less its terminator.
 const MAX_SOCKET_PATH: usize = 107;
@@ -44,11 +51,26 @@ pub fn default_socket() -> PathBuf {
     directory.join("control.sock")
 }
 
+/// Where the state is when nobody says otherwise: with the default socket `/var/lib/tapswitch/` as root,
+/// `$XDG_STATE_HOME/tapswitch/` or `~/.local/state/tapswitch/` for users; with another, beside that.
+pub fn default_state(socket: &Path) -> PathBuf {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || variable("HOME").map(|home| home.join(".local/state"));
+    let usual = match geteuid().is_root() {
+        true => Some(PathBuf::from("/var/lib")),
+        false => variable("XDG_STATE_HOME").or_else(home),
+    };
+    let directory = usual.filter(|_| socket == default_socket()).map(|base| base.join("tapswitch"));
+    directory.unwrap_or_else(|| socket.with_extension("state")).join("state.json")
+}
+
 /// The runtime directory of a daemon that holds its lock.
 #[derive(Debug)]
 pub struct Runtime {
     socket: PathBuf,
     containers: PathBuf,
+    /// The containers' directories outlive us.
+    is_kept: bool,
     /// Held until the daemon's end, however that comes.
     _lock: Flock<File>,
 }
@@ -69,31 +91,24 @@ impl Runtime {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        make_private(directory)?;
+        private::directory(directory, "runtime", "--socket")?;
         let path = socket.with_extension("lock");
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&path);
-        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        let mut lock = match lock_file(file, socket) {
-            Ok(lock) => lock,
-            Err(Errno::EWOULDBLOCK) => bail!(
-                "another daemon (pid {}) serves {}: 'tapswitch status' asks it, --socket PATH starts a second one",
-                fs::read_to_string(&path).unwrap_or_default().trim(),
+        let lock = match wait_for_lock(&path, socket) {
+            Ok(Lock { file, former }) => {
+                former.into_iter().for_each(wait_for_end);
+                file
+            }
+            Err(NoLock::Held(pid)) => bail!(
+                "another daemon (pid {pid}) serves {}: 'tapswitch status' asks it, --socket PATH starts a second one",
                 socket.display()
             ),
-            Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            Err(NoLock::Failed(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
         };
-        lock.set_len(0)?;
-        writeln!(lock, "{}", std::process::id())?;
         let containers = socket.with_extension("d");
-        make_private(&containers)?;
-        Ok(Self { socket: socket.to_owned(), containers, _lock: lock })
+        private::directory(&containers, "runtime", "--socket")?;
+        Ok(Self { socket: socket.to_owned(), containers, is_kept: false, _lock: lock })
     }
 
     /// The socket's path.
@@ -101,17 +116,19 @@ impl Runtime {
         &self.socket
     }
 
-    /// Removes what a daemon that was killed left: its socket, and its containers, if any still run.
-    pub fn clean_stale(&self) {
+    /// Removes what a former daemon left: its socket, and its containers but for those `kept`, if any still run.
+    pub fn clean_stale(&self, kept: &BTreeSet<Id>) {
         // Not there is as good as removed; anything else shows when the socket is bound.
         let _ = fs::remove_file(&self.socket);
-        for entry in fs::read_dir(&self.containers).into_iter().flatten().flatten() {
+        let kept: BTreeSet<OsString> = kept.iter().map(|id| id.short().into()).collect();
+        let entries = fs::read_dir(&self.containers).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| !kept.contains(&entry.file_name())) {
             let init = fs::read_to_string(entry.path().join("init")).unwrap_or_default();
             if let Some((pid, start)) = init.trim().split_once(' ')
-                && let Ok(pid) = pid.parse()
-                && start_time(pid).is_some_and(|now| now == start)
+                && let (Ok(pid), Ok(started)) = (pid.parse::<u32>(), start.parse::<u64>())
+                && host::process(pid).is_some_and(|now| now.started == started)
             {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
             }
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -133,12 +150,13 @@ impl Runtime {
     }
 
     /// What of the file system a daemon needs once it listens: its containers' files, to remove its own at
-    /// the end, and of others' the host's resolvers; itself, for the traces of panics.
-    pub fn reach(&self, resolv_conf: &Path) -> Reach {
+    /// the end, its state's directory, and of others' the host's resolvers; itself, for the traces of panics.
+    pub fn reach(&self, resolv_conf: &Path, state: Option<&Path>) -> Reach {
         let parent = self.socket.parent().filter(|parent| !parent.as_os_str().is_empty());
         let itself = ["/proc/self/exe", "/proc/self"].map(PathBuf::from);
         Reach {
             owned: vec![self.containers.clone()],
+            replaced: state.map(Path::to_owned).into_iter().collect(),
             cleared: vec![parent.unwrap_or(Path::new(".")).to_owned()],
             read: itself.into_iter().chain(resolver_files(resolv_conf)).collect(),
         }
@@ -157,6 +175,16 @@ impl Runtime {
         file.open(self.directory(id).join(name))?.write_all(text.as_bytes())
     }
 
+    /// The exit code that [`note_exit`] noted, if it did.
+    pub fn exit_code(&self, id: Id) -> Option<i32> {
+        fs::read_to_string(self.directory(id).join("exit")).ok()?.trim().parse().ok()
+    }
+
+    /// Whether the containers' directories stay at the end, for the next daemon.
+    pub fn keep(&mut self, kept: bool) {
+        self.is_kept = kept;
+    }
+
     /// Removes a container's directory.
     pub fn remove(&self, id: Id) {
         // What cannot be removed now, the next start tries again.
@@ -166,8 +194,43 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.containers);
+        if !self.is_kept {
+            let _ = fs::remove_dir_all(&self.containers);
+        }
         let _ = fs::remove_file(&self.socket);
+    }
+}
+
+/// Ends all that has outlived the daemon of a socket, and forgets the state that it kept in the usual place.
+///
+/// # Errors
+/// When a daemon has just started there, and what the file system refuses.
+pub fn take_away(socket: &Path) -> anyhow::Result<()> {
+    let state = default_state(socket);
+    if !socket.with_extension("d").exists() && !state.exists() {
+        return Ok(());
+    }
+    let runtime = Runtime::lock(socket)?;
+    if state.exists() {
+        StateFile::lock(&state)?.remove().with_context(|| format!("cannot remove {}", state.display()))?;
+    }
+    runtime.clean_stale(&BTreeSet::new());
+    Ok(())
+}
+
+/// A daemon that was killed lets go of its lock before its interfaces and sockets, whose names and ports we want:
+/// waits until it has gone altogether.
+fn wait_for_end(former: u32) {
+    let command = fs::read_to_string(format!("/proc/{former}/comm"));
+    let is_ours =
+        command.is_ok_and(|name| fs::read_to_string("/proc/self/comm").is_ok_and(|own| own == name));
+    if let Ok(pidfd) = open_pidfd(Pid::from_raw(former.cast_signed()))
+        && is_ours
+        && former != std::process::id()
+    {
+        let timeout = PollTimeout::try_from(ENDING).unwrap_or(PollTimeout::MAX);
+        // Whoever does not end is somebody else, after all.
+        let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout);
     }
 }
 
@@ -176,60 +239,31 @@ impl Drop for Runtime {
 ///
 /// # Errors
 /// What the file system refuses.
-pub fn note_init(directory: &Path, pid: i32) -> std::io::Result<()> {
-    let start = start_time(pid).unwrap_or_default();
-    fs::write(directory.join("init"), format!("{pid} {start}\n"))
+pub fn note_init(directory: &Path, pid: u32) -> std::io::Result<()> {
+    let started = host::process(pid).map(|process| process.started).unwrap_or_default();
+    fs::write(directory.join("init"), format!("{pid} {started}\n"))
+}
+
+/// Notes a container's exit code in its directory, for a daemon to come: there is none that could be told.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn note_exit(directory: &Path, code: i32) -> std::io::Result<()> {
+    fs::write(directory.join("exit"), format!("{code}\n"))
 }
 
 /// Locks a file for as long as we live. A daemon that is just ending does not listen any more and
 /// lets go of the lock in a moment; so wait for that moment.
-fn lock_file(mut file: File, socket: &Path) -> Result<Flock<File>, Errno> {
+fn wait_for_lock(path: &Path, socket: &Path) -> Result<Lock, NoLock> {
     let end = Instant::now() + ENDING;
     loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((ours, Errno::EWOULDBLOCK))
-                if Instant::now() < end && UnixStream::connect(socket).is_err() =>
-            {
-                file = ours
+        match private::lock(path) {
+            Err(NoLock::Held(_)) if Instant::now() < end && UnixStream::connect(socket).is_err() => {
+                std::thread::sleep(Duration::from_millis(5));
             }
-            Err((_, error)) => return Err(error),
+            other => return other,
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Makes a directory that only we can use, or makes sure that it is such.
-fn make_private(directory: &Path) -> anyhow::Result<()> {
-    let shown = directory.display();
-    if !directory.exists() {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.with_context(|| {
-            format!("cannot make the runtime directory {shown}: choose another with --socket")
-        })?;
-    }
-    let look = |of: fn(&Path) -> std::io::Result<fs::Metadata>| {
-        of(directory).with_context(|| format!("cannot look at {shown}"))
-    };
-    let (metadata, link) = (look(|path| fs::metadata(path))?, look(|path| fs::symlink_metadata(path))?);
-    // A directory (or a link to one) of somebody else, or a shared one without the sticky bit, could be
-    // swapped under us.
-    let shared = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
-    let is_foreign = |of: &fs::Metadata| of.uid() != geteuid().as_raw() && of.uid() != 0;
-    if is_foreign(&metadata) || is_foreign(&link) || shared {
-        bail!(
-            "the runtime directory {shown} can be changed by others: remove it, or choose another with --socket"
-        );
-    }
-    Ok(())
-}
-
-/// When a process started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)).
-fn start_time(pid: i32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name may hold anything, but it ends at the last parenthesis.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(19).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -296,10 +330,13 @@ mod tests {
         let mut stale = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         runtime.create(one).unwrap();
-        note_init(&runtime.directory(one), stale.id().cast_signed()).unwrap();
+        note_init(&runtime.directory(one), stale.id()).unwrap();
         runtime.create(two).unwrap();
         runtime.write(two, "init", &format!("{} 1\n", other.id())).unwrap();
-        runtime.clean_stale();
+        let three = Id::new([3; 32]);
+        runtime.create(three).unwrap();
+        runtime.clean_stale(&BTreeSet::from([three]));
+        assert!(runtime.directory(three).exists(), "it is kept");
         assert!(!stale.wait().unwrap().success());
         assert!(other.try_wait().unwrap().is_none(), "a stranger with a reused pid lives on");
         other.kill().unwrap();

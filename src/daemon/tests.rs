@@ -40,11 +40,12 @@ impl Fixture {
             uplink: false,
             busy_poll: Duration::ZERO,
             transient: false,
+            state: None,
             confine: false,
             ready: None,
         };
         Self {
-            daemon: Daemon::new(options, runtime, switch, Vec::new(), String::new()).unwrap(),
+            daemon: Daemon::new(options, runtime, switch, Vec::new(), String::new(), None).unwrap(),
             thread,
             _directory: directory,
         }
@@ -72,7 +73,11 @@ impl Fixture {
         let pidfd = open_pidfd(nix::unistd::Pid::from_raw(init.id().cast_signed())).unwrap();
         let netlink =
             socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute);
-        self.ask(from, Request::ContainerStart { id, pid: init.id() }, vec![pidfd, netlink.unwrap()])
+        self.ask(
+            from,
+            Request::ContainerStart { id, pid: init.id(), started: 0 },
+            vec![pidfd, netlink.unwrap()],
+        )
     }
 
     fn state(&self, id: Id) -> Option<State> {
@@ -104,6 +109,35 @@ fn only_its_supervisor_starts_and_ends_a_container_and_only_once() {
 }
 
 #[test]
+fn only_what_waits_for_a_supervisor_is_adopted() {
+    let mut fixture = Fixture::new();
+    let mut init = Command::new("sleep").arg("1000").spawn().unwrap();
+    let id = fixture.create("alice");
+    let adopt = |id| Request::ContainerAdopt { id, networks: Vec::new() };
+    let unknown = Id::new([9; 32]);
+    assert_eq!(fixture.ask(OTHER, adopt(unknown), Vec::new()).err(), Some(Kind::BadState));
+    assert_eq!(fixture.ask(OTHER, adopt(id), Vec::new()).err(), Some(Kind::BadState), "it does not run");
+    assert!(fixture.start(MAKER, id, &init).is_ok());
+    assert_eq!(fixture.ask(OTHER, adopt(id), Vec::new()).err(), Some(Kind::BadState), "it is somebody's");
+    // As after a restart.
+    fixture.daemon.containers.get_mut(&id).unwrap().supervisor = None;
+    assert_eq!(
+        fixture.ask(OTHER, adopt(id), Vec::new()).err(),
+        Some(Kind::BadRequest),
+        "without descriptors"
+    );
+    let pidfd = open_pidfd(nix::unistd::Pid::from_raw(init.id().cast_signed())).unwrap();
+    let netlink =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute);
+    assert!(fixture.ask(OTHER, adopt(id), vec![pidfd, netlink.unwrap()]).is_ok());
+    assert!(fixture.ask(OTHER, Request::ContainerExited { id, code: 7 }, Vec::new()).is_ok());
+    assert_eq!(fixture.state(id), Some(State::Exited { code: 7 }));
+    init.kill().unwrap();
+    init.wait().unwrap();
+    fixture.end();
+}
+
+#[test]
 fn a_client_that_goes_takes_its_container_with_it() {
     let mut fixture = Fixture::new();
     let mut init = Command::new("sleep").arg("1000").spawn().unwrap();
@@ -122,7 +156,7 @@ fn descriptors_of_the_wrong_kind_are_refused_and_nothing_stays() {
     let mut fixture = Fixture::new();
     let id = fixture.create("alice");
     let file = || OwnedFd::from(tempfile::tempfile().unwrap());
-    let start = Request::ContainerStart { id, pid: 1 };
+    let start = Request::ContainerStart { id, pid: 1, started: 0 };
     assert_eq!(fixture.ask(MAKER, start, vec![file(), file()]).err(), Some(Kind::BadRequest));
     assert_eq!(fixture.state(id), None);
     fixture.end();

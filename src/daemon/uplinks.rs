@@ -18,6 +18,7 @@ use super::{Daemon, Handled, containers, failed, netlink, next, now};
 use crate::control::compile;
 use crate::control::model::{FarEnd, Network, UplinkChange, UplinkSpec};
 use crate::control::show::{self, UplinkRow};
+use crate::control::state::Whence;
 use crate::control::{Id, Kind, Model, Refused};
 use crate::dataplane::PortId;
 use crate::io::netlink::monitor::{Event, Monitor};
@@ -44,11 +45,12 @@ impl Daemon {
         spec: &UplinkSpec,
         pid: Option<u32>,
         nursery: bool,
+        whence: Whence,
         descriptors: Vec<OwnedFd>,
     ) -> Handled {
         let id = Id::new(random::bytes());
         self.transact(|model| model.create_uplink(spec, id, host::now_ns()).map(drop))?;
-        self.containers.insert(id, containers::Shell::default());
+        self.containers.insert(id, containers::Shell { whence, ..containers::Shell::default() });
         let attached = match &spec.far_end {
             FarEnd::Container(_) => Ok(()),
             FarEnd::Tap(_) => self.attach_foreign(id, pid, nursery, true, descriptors),
@@ -63,8 +65,18 @@ impl Daemon {
         now(())
     }
 
+    /// An uplink that was saved has been started already.
+    fn note_started(&mut self, id: Id) -> Result<(), Refused> {
+        if self.is_running(id) { Ok(()) } else { self.model.started(id, 0, host::now_ns()) }
+    }
+
     /// Makes a port of an interface, by a packet socket that was opened in its namespace.
-    fn attach_packet(&mut self, id: Id, mtu: Option<u32>, descriptors: Vec<OwnedFd>) -> Result<(), Refused> {
+    pub(super) fn attach_packet(
+        &mut self,
+        id: Id,
+        mtu: Option<u32>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Refused> {
         let mut descriptors = descriptors.into_iter();
         let socket = next(&mut descriptors, "a packet socket")?;
         let netlink = netlink(next(&mut descriptors, "a netlink socket")?)?;
@@ -82,7 +94,7 @@ impl Daemon {
         let device = PacketDevice::adopt(socket, name, info.index, mac, self.options.offload)
             .map_err(|error| bad(&error))?;
         let station = device.station(mac).map_err(|error| failed(&error))?;
-        self.model.started(id, 0, host::now_ns())?;
+        self.note_started(id)?;
         self.attach_device(id, endpoint, Box::new(device))?;
         if let Some(link) = self.links.get_mut(&PortId(endpoint.port)) {
             link.index = info.index;
@@ -96,7 +108,7 @@ impl Daemon {
     }
 
     /// Makes a port of the host's sockets.
-    fn attach_user(&mut self, id: Id) -> Result<(), Refused> {
+    pub(super) fn attach_user(&mut self, id: Id) -> Result<(), Refused> {
         let endpoints = self.model.container(id).map(|container| container.endpoints.clone());
         let Some([endpoint]) = endpoints.as_deref() else { return Err(failed(&"the uplink has no port")) };
         let Some(uplink) = self.model.network(id) else { return Err(failed(&"the uplink has gone")) };
@@ -104,7 +116,7 @@ impl Daemon {
         let policy = user_policy(&self.model, uplink, self.told.resolvers());
         let device = UserDevice::new(endpoint.mac, uplink.gateway_mac(), policy, seed);
         let (device, handle) = device.map_err(|error| failed(&error))?;
-        self.model.started(id, 0, host::now_ns())?;
+        self.note_started(id)?;
         self.attach_device(id, endpoint, Box::new(device))?;
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.user = Some(handle);

@@ -31,7 +31,14 @@ impl Daemon {
     }
 
     pub(super) fn container_list(&self, all: bool) -> Handled {
-        now(show::container_rows(&self.model, all, host::now_ns()))
+        let mut rows = show::container_rows(&self.model, all, host::now_ns());
+        for row in rows.iter_mut().filter(|row| row.state == "lost") {
+            let container = self.model.find_container(&row.id).ok();
+            if let Some(command) = container.and_then(|container| self.plug_command(container)) {
+                row.status.push_str(&format!(": '{command}'"));
+            }
+        }
+        now(rows)
     }
 
     pub(super) fn container_inspect(&self, names: &[String]) -> Handled {

@@ -20,7 +20,7 @@ pub struct Is<T> {
 }
 
 /// States of a packet's flow (`-m conntrack --ctstate`), as a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct States(pub u8);
 
 impl States {

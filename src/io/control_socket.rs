@@ -169,6 +169,20 @@ impl Connection {
         if self.outgoing.len() > MAX_BACKLOG { Err(ProtocolError::Stalled) } else { Ok(()) }
     }
 
+    /// Sends a message with descriptors, if the peer has taken all that came before: they cannot be queued.
+    ///
+    /// # Errors
+    /// [`Stalled`](ProtocolError::Stalled) when it has not, and when the connection cannot go on.
+    pub fn send_with(&mut self, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), ProtocolError> {
+        if !self.outgoing.is_empty() {
+            return Err(ProtocolError::Stalled);
+        }
+        let bytes = encode(text);
+        let sent = passing::send(self.stream.as_fd(), &bytes, descriptors)?;
+        self.outgoing.extend(bytes.get(sent..).unwrap_or_default());
+        self.flush()
+    }
+
     /// Writes on, when the peer takes more.
     ///
     /// # Errors

@@ -245,7 +245,7 @@ impl EventLoop {
         self.patience.gave_way(asked, self.clock.now());
     }
 
-    /// Looks on for so long at most, before it sleeps; see [`patience`](super::patience).
+    /// Looks on for so long at most, before it sleeps; see [`patience`].
     pub fn set_patience(&mut self, window: Duration) {
         self.patience = Patience::new(window);
     }

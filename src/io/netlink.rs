@@ -191,6 +191,17 @@ impl Netlink {
         self.set(to, "move it into the namespace", message)
     }
 
+    /// Removes an interface.
+    ///
+    /// # Errors
+    /// ENODEV when there is none.
+    pub fn remove(&self, index: u32) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let answer = self.ask(RouteNetlinkMessage::DelLink(message), NLM_F_ACK);
+        answer.map(drop).map_err(|error| failed(&format!("number {index}"), "remove it", error))
+    }
+
     fn set_up(&self, name: &str, index: u32) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         message.header.index = index;

@@ -47,7 +47,8 @@ fn every_thread_is_confined(lab: &Lab) {
     let mut watch = lab.tapswitch(&["conntrack", "-E"]);
     watch.stdout(Stdio::null()).stderr(Stdio::null());
     let _watch = lab.start(watch);
-    until("the threads of a capture and a watch", || threads(lab).len() == 4);
+    // Beside the two loops and the one that saves.
+    until("the threads of a capture and a watch", || threads(lab).len() == 5);
     let kept = if lab.is_root() { "0000000000001400" } else { "0000000000000000" };
     for thread in threads(lab) {
         assert_eq!((thread["NoNewPrivs"].as_str(), thread["Seccomp"].as_str()), ("1", "2"), "{thread:?}");
@@ -143,6 +144,8 @@ fn out_of_descriptors_for_clients(lab: &Lab) {
     limited(lab, 56);
     lab.idle("alice", "net");
     lab.idle("bob", "net");
+    // A save takes a descriptor, which would count as one of the clients'.
+    until("the state to be saved", || !lab.ok("status").contains("being saved"));
     let mut connections = Vec::new();
     let said = loop {
         let (connection, answer) = ask(lab);

@@ -20,6 +20,7 @@ scenarios! {
     any_bytes_are_borne
     clients_that_die_are_borne
     a_foreground_daemon_ends_by_signal
+    status_ends_quietly_when_nobody_reads
 }
 
 fn inits(lab: &Lab) -> Vec<Pid> {
@@ -45,7 +46,7 @@ fn a_killed_daemon_leaves_nothing(lab: &Lab) {
 }
 
 fn the_next_daemon_cleans_up(lab: &Lab) {
-    lab.daemon("");
+    lab.daemon("--state none");
     lab.idle("box", "bridge");
     let (daemon, init) = (lab.daemon_pid(), inits(lab)[0]);
     let supervisors: Vec<Pid> =
@@ -56,7 +57,7 @@ fn the_next_daemon_cleans_up(lab: &Lab) {
     kill(daemon, Signal::SIGKILL).unwrap();
     until("the daemon's end", || !is_alive(daemon));
     assert!(is_alive(init) && lab.socket().exists());
-    lab.daemon("");
+    lab.daemon("--state none");
     until("the stale container's end", || !is_alive(init));
     assert!(lab.json("ps -a").is_empty());
     assert_eq!(fs::read_dir(lab.socket().with_extension("d")).map_or(0, Iterator::count), 0);
@@ -200,7 +201,7 @@ fn clients_that_die_are_borne(lab: &Lab) {
 
 fn a_foreground_daemon_ends_by_signal(lab: &Lab) {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let mut command = lab.tapswitch(&["daemon"]);
+        let mut command = lab.tapswitch(&["daemon", "--state", "none"]);
         command.stderr(Stdio::null());
         let mut daemon = lab.start(command);
         until("the socket", || lab.ts("status").status.success());
@@ -211,4 +212,13 @@ fn a_foreground_daemon_ends_by_signal(lab: &Lab) {
         assert!(!lab.socket().exists());
         until("the container's end", || !is_alive(init));
     }
+}
+
+fn status_ends_quietly_when_nobody_reads(lab: &Lab) {
+    lab.daemon("");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = lab.tapswitch(&["status"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
 }

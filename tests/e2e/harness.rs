@@ -137,6 +137,11 @@ impl Lab {
         self.who != Who::User
     }
 
+    /// Whether its network, and the names of namespaces, are this machine's.
+    pub(crate) fn is_on_host(&self) -> bool {
+        self.who != Who::NoForward
+    }
+
     /// The lab's own directory, which its user owns.
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()

@@ -38,6 +38,7 @@ mod policy;
 mod publish;
 mod published_host;
 mod resolvers;
+mod restart;
 mod routing;
 mod rows_docker;
 mod rows_dockerd;

@@ -30,6 +30,12 @@ pub enum ContainerKind {
 }
 
 impl ContainerKind {
+    // serde asks by reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_unlisted(&self) -> bool {
+        !self.is_listed()
+    }
+
     /// Whether it is a container to people, not only the owner of a port.
     pub const fn is_listed(self) -> bool {
         matches!(self, Self::Run | Self::Plugged)
@@ -98,7 +104,8 @@ pub struct ContainerSpec {
 }
 
 /// A container that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Container {
     /// Never used again once the container is gone.
     pub id: Id,
@@ -116,7 +123,8 @@ pub struct Container {
     pub lab: Option<String>,
     /// Where it is in its life.
     pub state: State,
-    /// Whose namespaces.
+    /// Whose namespaces; of what is no container to people, not said in text.
+    #[serde(default, skip_serializing_if = "ContainerKind::is_unlisted")]
     pub kind: ContainerKind,
     /// Its first process as the daemon sees it, while it runs.
     pub pid: Option<u32>,
@@ -260,6 +268,14 @@ impl Model {
         let endpoints = std::mem::take(&mut container.endpoints);
         endpoints.iter().for_each(|endpoint| self.release(endpoint));
         Ok(endpoints)
+    }
+
+    /// Notes the exit code of a container that ended without one.
+    pub fn explain_end(&mut self, id: Id, code: i32) {
+        let lost = self.containers.get_mut(&id).filter(|it| it.state == State::Lost);
+        if let Some(container) = lost.filter(|it| it.kind == ContainerKind::Run) {
+            container.state = State::Exited { code };
+        }
     }
 
     /// Forgets a container; its endpoints, if it has any left, are freed and returned within it.

@@ -65,7 +65,8 @@ impl FromStr for EndpointSpec {
 }
 
 /// A container's place on a network: one interface inside, one port of the switch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// The same whenever the same container joins the same network.
     pub id: Id,
@@ -244,7 +245,7 @@ impl Model {
     }
 
     /// Who has this MAC address on a network, in words.
-    fn mac_holder(&self, network: &Network, mac: MacAddr) -> Option<String> {
+    pub(super) fn mac_holder(&self, network: &Network, mac: MacAddr) -> Option<String> {
         if mac == network.gateway_mac() {
             return Some("the gateway".to_owned());
         }

@@ -44,7 +44,8 @@ impl FromStr for LinkSpec {
 }
 
 /// A link that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Link {
     /// The other container's name.
     pub other: String,

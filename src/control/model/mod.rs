@@ -16,6 +16,7 @@ mod host_port;
 mod link;
 mod network;
 mod publish;
+mod restore;
 mod route;
 mod rule;
 mod unswitched;
@@ -112,9 +113,16 @@ impl Model {
         now_ns: u64,
         host: &[IpNet],
     ) -> Result<Self, Refused> {
+        let mut model = Self::empty(config);
+        model.add_default_network(config, bridge, now_ns, host)?;
+        Ok(model)
+    }
+
+    /// Not even network `bridge` is there.
+    fn empty(config: &DaemonConfig) -> Self {
         let forward = config.ip_forward.unwrap_or(true);
         let settings = Settings { forward_v4: forward, forward_v6: forward, ..Settings::default() };
-        let mut model = Self {
+        Self {
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
             network_numbers: Runs::default(),
@@ -127,11 +135,20 @@ impl Model {
             firewall: config.firewall(),
             resolvers: Resolvers { given: config.resolv_conf(), ..Resolvers::default() },
             pools: config.default_address_pools.clone().unwrap_or_default(),
-        };
-        let mut network = model.plan_network(&config.default_network(), bridge, now_ns, host)?;
+        }
+    }
+
+    fn add_default_network(
+        &mut self,
+        config: &DaemonConfig,
+        bridge: Id,
+        now_ns: u64,
+        host: &[IpNet],
+    ) -> Result<(), Refused> {
+        let mut network = self.plan_network(&config.default_network(), bridge, now_ns, host)?;
         network.options.bridge_name = Some("docker0".to_owned());
-        model.commit_network(network);
-        Ok(model)
+        self.commit_network(network);
+        Ok(())
     }
 
     /// All networks of containers, by name.

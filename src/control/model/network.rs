@@ -27,6 +27,12 @@ pub enum Driver {
 }
 
 impl Driver {
+    // serde asks by reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_uplink(&self) -> bool {
+        *self == Self::Uplink
+    }
+
     /// Docker's word for it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -66,13 +72,15 @@ impl NetworkSpec {
 }
 
 /// A network that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Network {
     /// Never used again once the network is gone.
     pub id: Id,
     /// Unique among networks.
     pub name: String,
-    /// How it moves frames.
+    /// How it moves frames; of an uplink, not said in text.
+    #[serde(default, skip_serializing_if = "Driver::is_uplink")]
     pub driver: Driver,
     /// The IPv4 subnet first, then the IPv6 one if there is one; of an uplink in the order given.
     pub subnets: Vec<Subnet>,
@@ -276,7 +284,7 @@ impl Model {
     }
 
     /// Whether the uplink that the options name is there.
-    fn check_uplink(&self, options: &NetworkOptions) -> Result<(), Refused> {
+    pub(super) fn check_uplink(&self, options: &NetworkOptions) -> Result<(), Refused> {
         options.uplink.as_ref().map_or(Ok(()), |name| self.find_uplink(name).map(drop))
     }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::{Container, ContainerSpec, Endpoint, Model, Network};
-use crate::control::ports::{Exposed, PortRange, Publish, PublishSpec, socket};
+use crate::control::ports::{Exposed, PortRange, Protocol, Publish, PublishSpec, socket};
 use crate::control::sources::same_version;
 use crate::control::{Kind, Refused};
 
@@ -64,6 +64,14 @@ impl Model {
         let publish = self.plan_publish(name, &container.endpoints, &[], (spec, from))?;
         self.container_mut(id).into_iter().for_each(|it| it.publishes.push(publish.clone()));
         Ok(publish)
+    }
+
+    /// Ends every publish of an outer port, which the host has given to somebody else.
+    pub fn unpublish_outer(&mut self, protocol: Protocol, port: u16) {
+        let Some(outer) = PortRange::one(port) else { return };
+        for container in self.containers.values_mut() {
+            container.publishes.retain(|it| it.container.protocol != protocol || !it.host.contains(outer));
+        }
     }
 
     /// Notes further ports that a container is meant to be used by.

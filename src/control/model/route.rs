@@ -26,7 +26,8 @@ pub struct RouteSpec {
 }
 
 /// A route that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StaticRoute {
     /// Where to.
     pub prefix: IpNet,

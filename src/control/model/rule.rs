@@ -43,7 +43,8 @@ pub struct RuleSpec {
 }
 
 /// Whom a rule is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Anybody.
     Any,
@@ -56,7 +57,8 @@ pub enum Side {
 }
 
 /// A rule that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Where packets come from.
     pub from: Side,

@@ -100,6 +100,7 @@ fn a_container_lives_ends_and_is_removed() {
     assert_eq!(model.ended(router, Some(3), 12).unwrap().len(), 2);
     let ended = model.container(router).unwrap();
     assert_eq!((ended.state, ended.pid, ended.changed_ns), (State::Exited { code: 3 }, None, 12));
+    model.explain_end(router, 9);
     assert!(model.ended(router, None, 13).unwrap().is_empty());
     assert_eq!(model.container(router).unwrap().state, State::Exited { code: 3 }, "the first end counts");
     assert_eq!(
@@ -109,6 +110,11 @@ fn a_container_lives_ends_and_is_removed() {
     model.remove_container("router", false).unwrap();
     model.remove_container("alice", true).unwrap();
     assert_eq!(model.ended(router, None, 14).unwrap_err().kind, Kind::UnknownContainer);
+    model.create_container(&container("late", &[]), id(13), 15).unwrap();
+    model.ended(id(13), None, 16).unwrap();
+    model.explain_end(id(13), 9);
+    assert_eq!(model.container(id(13)).unwrap().state, State::Exited { code: 9 }, "nobody knew");
+    model.remove_container("late", false).unwrap();
     assert_eq!(model.prune_networks().len(), 2);
     assert_eq!(model, Model::new(id(0), 1, &[]).unwrap(), "nothing is left behind");
 }
@@ -421,7 +427,7 @@ fn a_thousand_containers_have_a_thousand_places() {
 }
 
 /// What must hold in every model.
-fn check_invariants(model: &Model) {
+pub(super) fn check_invariants(model: &Model) {
     let mut ports = BTreeSet::new();
     let mut aliases = BTreeSet::new();
     let mut leased: BTreeMap<Id, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -464,7 +470,7 @@ fn check_invariants(model: &Model) {
     }
 }
 
-fn step(model: &mut Model, action: u8, who: u8, place: u8, extra: u8) -> Result<(), Refused> {
+pub(super) fn step(model: &mut Model, action: u8, who: u8, place: u8, extra: u8) -> Result<(), Refused> {
     let name = |number: u8| format!("c{}", number % 6);
     let net = |number: u8| format!("n{}", number % 4);
     let subnets = ["10.0.0.0/30", "10.0.0.0/29", "10.0.0.8/29", "10.1.0.0/16"];

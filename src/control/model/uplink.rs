@@ -150,7 +150,8 @@ pub struct UplinkChange {
 }
 
 /// What there is more to an uplink than to a network of containers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Uplink {
     /// What is behind its port.
     pub far_end: FarEnd,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::model::{LinkSpec, RouteSpec, RuleSpec, UplinkChange, UplinkSpec};
 use crate::control::ports::PublishSpec;
+use crate::control::state::Whence;
 
 /// What the router can be told and asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,6 +62,9 @@ pub enum RouterRequest {
         pid: Option<u32>,
         /// As with [`Request::Plug`](super::Request::Plug).
         nursery: bool,
+        /// Where a next daemon finds the far end.
+        #[serde(default)]
+        whence: Whence,
     },
     /// Change an uplink.
     UplinkSet {

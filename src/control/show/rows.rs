@@ -11,7 +11,7 @@ use super::listing::formatted;
 use super::publishes::ports_column;
 use super::table::Table;
 use super::time::{duration, rfc3339};
-use crate::control::model::{Container, Endpoint, Network, State, Unswitched};
+use crate::control::model::{Container, ContainerKind, Endpoint, Network, State, Unswitched};
 use crate::control::{Model, Refused};
 
 /// Docker's narrowest column.
@@ -285,7 +285,11 @@ pub fn network_table(rows: &[NetworkRow], no_trunc: bool) -> String {
 /// Rows of `ps`, the youngest first; ended containers too if `all`.
 pub fn container_rows(model: &Model, all: bool, now_ns: u64) -> Vec<ContainerRow> {
     let containers = model.containers().into_iter().rev();
-    let shown = containers.filter(|container| all || container.state == State::Running);
+    // A namespace of somebody else's that is lost waits for somebody to plug it in again.
+    let is_wanted = |it: &&Container| {
+        it.state == State::Running || (it.state, it.kind) == (State::Lost, ContainerKind::Plugged)
+    };
+    let shown = containers.filter(|container| all || is_wanted(container));
     shown.map(|container| container_row(model, container, now_ns)).collect()
 }
 

@@ -19,6 +19,8 @@ const KNOWN: ABI = ABI::V9;
 pub struct Reach {
     /// Directories whose files may be made, read, written and removed.
     pub owned: Vec<PathBuf>,
+    /// Directories whose files may be made, written and replaced, but not read.
+    pub replaced: Vec<PathBuf>,
     /// Directories whose entries may be removed.
     pub cleared: Vec<PathBuf>,
     /// Files and directories that may be read.
@@ -40,13 +42,15 @@ pub(super) fn restrict(reach: &Reach) -> Result<u32, String> {
 fn ruleset(reach: &Reach) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let remove = AccessFs::RemoveFile | AccessFs::RemoveDir;
-    let write = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::MakeDir;
+    let replace = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg;
+    let write = replace | AccessFs::MakeDir;
     Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         // Signals are not scoped: containers are signalled by their pidfds.
         .scope(Scope::AbstractUnixSocket)?
         .create()?
         .add_rules(path_beneath_rules(&reach.owned, read | write | remove))?
+        .add_rules(path_beneath_rules(&reach.replaced, replace | AccessFs::RemoveFile))?
         .add_rules(path_beneath_rules(&reach.cleared, remove))?
         .add_rules(path_beneath_rules(&reach.read, read))
 }
