@@ -272,7 +272,7 @@ impl Model {
 
     /// Notes the exit code of a container that ended without one.
     pub fn explain_end(&mut self, id: Id, code: i32) {
-        let lost = self.containers.get_mut(&id).filter(|it| it.state == State::Lost);
+        let lost = self.container_mut(id).filter(|it| it.state == State::Lost);
         if let Some(container) = lost.filter(|it| it.kind == ContainerKind::Run) {
             container.state = State::Exited { code };
         }

@@ -4,6 +4,7 @@
 //! container is reached. Two containers that live may not publish what a packet could mean both by.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -69,7 +70,7 @@ impl Model {
     /// Ends every publish of an outer port, which the host has given to somebody else.
     pub fn unpublish_outer(&mut self, protocol: Protocol, port: u16) {
         let Some(outer) = PortRange::one(port) else { return };
-        for container in self.containers.values_mut() {
+        for container in self.containers.values_mut().map(Arc::make_mut) {
             container.publishes.retain(|it| it.container.protocol != protocol || !it.host.contains(outer));
         }
     }
