@@ -81,8 +81,10 @@ pub fn plan(model: &Model) -> Plan {
         (network_number(network), (config, interface(model, network)))
     });
     let networks = networks.collect();
+    let members = model.endpoints_by_network();
     let dns = model.all_networks().into_iter();
-    let dns = dns.filter_map(|network| Some((network_number(network), dns::dns(model, network)?))).collect();
+    let dns = dns.filter_map(|network| Some((network_number(network), dns::dns(model, &members, network)?)));
+    let dns = dns.collect();
     Plan { networks, dns, defaults: default_routes(model), settings: model.settings, policy }
 }
 

@@ -20,7 +20,10 @@ impl Id {
 
     /// `count` digits from digit `from` on; fewer at the end.
     pub fn digits(self, from: usize, count: usize) -> String {
-        self.to_string().chars().skip(from).take(count).collect()
+        let mut text = self.to_string();
+        text.truncate(from.saturating_add(count));
+        text.drain(..from.min(text.len()));
+        text
     }
 
     /// Whether the written id begins with `prefix` (lower-case digits).
@@ -72,9 +75,19 @@ const fn mix(word: u64) -> u64 {
     word ^ word >> 31
 }
 
+/// The digit of a number below 16.
+const fn digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *pair = [digit(byte >> 4), digit(byte & 0xf)];
+        }
+        // They are ASCII. One piece, for ids are written for every row of every listing.
+        out.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 

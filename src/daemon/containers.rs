@@ -177,7 +177,7 @@ impl Daemon {
             shell.whence.process = Some(process);
         }
         let networks = self.networks_of(id);
-        self.membership_changed(&networks);
+        self.neighbours_changed(&networks);
         now(())
     }
 
@@ -317,7 +317,7 @@ impl Daemon {
     }
 
     pub(super) fn plug(&mut self, plug: Plug, descriptors: Vec<OwnedFd>) -> Handled {
-        if let Ok(container) = self.model.find_container(&plug.name)
+        if let Some(container) = self.model.container_named(&plug.name)
             && container.kind == ContainerKind::Plugged
             && plug.pid == container.pid
             && plug.pid.is_some()
@@ -342,7 +342,7 @@ impl Daemon {
             shell.whence = plug.whence;
         }
         let networks = self.networks_of(id);
-        self.membership_changed(&networks);
+        self.neighbours_changed(&networks);
         let endpoint = self.model.container(id).and_then(|container| container.endpoints.first().cloned());
         self.joined(id, &endpoint.ok_or_else(|| failed(&"the container has gone"))?)
     }
@@ -555,12 +555,17 @@ impl Daemon {
     /// Who is on these networks has changed: rewrite the files that tell of them, let captures look again,
     /// and tell the switch what its rules and names come to now.
     pub(super) fn membership_changed(&mut self, networks: &[Id]) {
+        self.neighbours_changed(networks);
+        // It takes what the model allows; when its loop has ended, so has everything.
+        let _ = self.tell_switch();
+    }
+
+    /// The same where the switch was told already: it is not concerned with who runs.
+    fn neighbours_changed(&mut self, networks: &[Id]) {
         let concerned = networks.iter().flat_map(|network| self.model.endpoints(*network));
         let ids: BTreeSet<Id> = concerned.map(|(container, _)| container.id).collect();
         ids.into_iter().for_each(|id| self.write_names(id));
         self.reselect_captures();
-        // It takes what the model allows; when its loop has ended, so has everything.
-        let _ = self.tell_switch();
     }
 
     /// The networks a container is on.

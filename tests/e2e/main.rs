@@ -30,6 +30,7 @@ mod host_port;
 mod idle;
 mod inside;
 mod labs;
+mod many_networks;
 mod names;
 mod networks;
 mod plug;

@@ -17,11 +17,12 @@ pub fn policy(model: &Model) -> Policy {
     let mut networks: Vec<&Network> = model.networks();
     networks.sort_by_key(|network| (network.created_ns, network.number));
     let containers = model.containers();
+    let publishing = containers.iter().filter(|container| !container.publishes.is_empty());
     Policy {
         iptables: model.firewall.iptables,
         masquerade: model.firewall.ip_masq,
         networks: networks.into_iter().map(network).collect(),
-        publishes: containers.iter().flat_map(|container| publishes(model, container)).collect(),
+        publishes: publishing.flat_map(|container| publishes(model, container)).collect(),
         proxies: proxies(model),
         links: containers.iter().flat_map(|container| links(model, container)).collect(),
         user_rules: model.rules().iter().filter_map(|rule| user_rule(model, rule)).collect(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -181,7 +182,7 @@ impl Model {
         for endpoint in &container.endpoints {
             self.take(endpoint);
         }
-        Ok(self.containers.entry(id).or_insert(container))
+        Ok(self.containers.entry(id).or_insert_with(|| container.into()))
     }
 
     /// Joins a container to one more network.
@@ -205,7 +206,7 @@ impl Model {
         let endpoint = self.plan_endpoint(name, id, &container.endpoints, spec)?;
         self.take(&endpoint);
         let network = endpoint.network;
-        self.containers.entry(id).and_modify(|container| container.endpoints.push(endpoint));
+        self.container_mut(id).into_iter().for_each(|it| it.endpoints.push(endpoint.clone()));
         let joined =
             self.all_endpoints().find(|(owner, endpoint)| owner.id == id && endpoint.network == network);
         joined.ok_or_else(|| unknown(word))
@@ -227,7 +228,7 @@ impl Model {
         let at = container.endpoints.iter().position(|endpoint| endpoint.network == network.id);
         let at = at.ok_or_else(not_connected)?;
         let id = container.id;
-        let endpoint = self.containers.get_mut(&id).map(|container| container.endpoints.remove(at));
+        let endpoint = self.container_mut(id).map(|container| container.endpoints.remove(at));
         let endpoint = endpoint.ok_or_else(|| unknown(word))?;
         self.release(&endpoint);
         Ok(endpoint)
@@ -238,7 +239,7 @@ impl Model {
     /// # Errors
     /// `unknown_container`; `bad_state` if it already ran.
     pub fn started(&mut self, id: Id, pid: u32, now_ns: u64) -> Result<(), Refused> {
-        let container = self.containers.get_mut(&id).ok_or_else(|| unknown(&id.short()))?;
+        let container = self.container_mut(id).ok_or_else(|| unknown(&id.short()))?;
         if container.state != State::Created {
             return Err(Refused::new(
                 Kind::BadState,
@@ -257,7 +258,7 @@ impl Model {
     /// # Errors
     /// `unknown_container`.
     pub fn ended(&mut self, id: Id, code: Option<i32>, now_ns: u64) -> Result<Vec<Endpoint>, Refused> {
-        let container = self.containers.get_mut(&id).ok_or_else(|| unknown(&id.short()))?;
+        let container = self.container_mut(id).ok_or_else(|| unknown(&id.short()))?;
         if container.is_alive() {
             container.state = code.map_or(State::Lost, |code| State::Exited { code });
             container.changed_ns = now_ns;
@@ -271,7 +272,7 @@ impl Model {
 
     /// Notes the exit code of a container that ended without one.
     pub fn explain_end(&mut self, id: Id, code: i32) {
-        let lost = self.containers.get_mut(&id).filter(|it| it.state == State::Lost);
+        let lost = self.container_mut(id).filter(|it| it.state == State::Lost);
         if let Some(container) = lost.filter(|it| it.kind == ContainerKind::Run) {
             container.state = State::Exited { code };
         }
@@ -295,7 +296,7 @@ impl Model {
             };
             return Err(Refused::new(Kind::BadState, format!("container '{name}' is running: {mend}")));
         }
-        let container = self.containers.remove(&id).ok_or_else(|| unknown(word))?;
+        let container = self.containers.remove(&id).map(Arc::unwrap_or_clone).ok_or_else(|| unknown(word))?;
         container.endpoints.iter().for_each(|endpoint| self.release(endpoint));
         Ok(container)
     }

@@ -65,7 +65,7 @@ impl Model {
         let id = container.id;
         check_alive(container)?;
         let link = self.plan_link(&container.name, id, &container.endpoints, &container.links, spec)?;
-        self.containers.entry(id).and_modify(|container| container.links.push(link));
+        self.container_mut(id).into_iter().for_each(|it| it.links.push(link.clone()));
         self.find_container(&id.to_string())
     }
 
@@ -82,7 +82,7 @@ impl Model {
             let text = format!("container '{}' has no link '{alias}': it has {has}", container.name);
             return Err(Refused::new(Kind::UnknownLink, text));
         }
-        self.containers.entry(id).and_modify(|it| it.links.retain(|link| link.alias != alias));
+        self.container_mut(id).into_iter().for_each(|it| it.links.retain(|link| link.alias != alias));
         self.find_container(&id.to_string())
     }
 
@@ -93,7 +93,7 @@ impl Model {
         container: &'a Container,
     ) -> impl Iterator<Item = (&'a Link, &'a Container, &'a Endpoint, &'a Endpoint)> {
         container.links.iter().flat_map(move |link| {
-            let other = self.containers.values().find(|other| other.name == link.other);
+            let other = self.all_containers().find(|other| other.name == link.other);
             other.into_iter().flat_map(move |other| {
                 self.shared(&container.endpoints, other).map(move |(own, theirs)| (link, other, own, theirs))
             })

@@ -23,6 +23,7 @@ mod unswitched;
 mod uplink;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -52,7 +53,8 @@ pub const DEFAULT_NETWORK: &str = "bridge";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
     networks: BTreeMap<Id, Network>,
-    containers: BTreeMap<Id, Container>,
+    /// Shared with the copies that are kept until a change is known to be possible: copying is cheap.
+    containers: BTreeMap<Id, Arc<Container>>,
     network_numbers: Runs,
     port_numbers: Runs,
     /// The user's, in order.
@@ -72,6 +74,9 @@ pub struct Model {
     /// What automatic subnets are cut from; none: Docker's default pools.
     pools: Vec<Pool>,
 }
+
+/// The endpoints on each network that has any, with their containers, in order of their ports.
+pub type Members<'a> = BTreeMap<Id, Vec<(&'a Container, &'a Endpoint)>>;
 
 /// Which rules there are of themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +178,7 @@ impl Model {
     /// All containers, in the order they were created.
     pub fn containers(&self) -> Vec<&Container> {
         let mut containers: Vec<&Container> =
-            self.containers.values().filter(|container| container.kind.is_listed()).collect();
+            self.all_containers().filter(|container| container.kind.is_listed()).collect();
         containers.sort_by(|one, other| (one.created_ns, &one.name).cmp(&(other.created_ns, &other.name)));
         containers
     }
@@ -185,7 +190,17 @@ impl Model {
 
     /// The container with this id; of a network's or uplink's id, the one that has its port to the outside.
     pub fn container(&self, id: Id) -> Option<&Container> {
-        self.containers.get(&id)
+        self.containers.get(&id).map(Arc::as_ref)
+    }
+
+    /// The same, to be changed.
+    fn container_mut(&mut self, id: Id) -> Option<&mut Container> {
+        self.containers.get_mut(&id).map(Arc::make_mut)
+    }
+
+    /// All containers, listed or not, by id.
+    fn all_containers(&self) -> impl Iterator<Item = &Container> + Clone {
+        self.containers.values().map(Arc::as_ref)
     }
 
     /// The endpoints on a network with their containers, in order of their ports.
@@ -194,6 +209,16 @@ impl Model {
             self.all_endpoints().filter(|(_, endpoint)| endpoint.network == network).collect();
         endpoints.sort_by_key(|(_, endpoint)| endpoint.port);
         endpoints
+    }
+
+    /// The same of all networks at once, for who wants those of many.
+    pub fn endpoints_by_network(&self) -> Members<'_> {
+        let mut all = Members::new();
+        for (container, endpoint) in self.all_endpoints() {
+            all.entry(endpoint.network).or_default().push((container, endpoint));
+        }
+        all.values_mut().for_each(|endpoints| endpoints.sort_by_key(|(_, endpoint)| endpoint.port));
+        all
     }
 
     /// How many endpoints each network has.
@@ -256,8 +281,14 @@ impl Model {
     /// # Errors
     /// `unknown_container`, `ambiguous`.
     pub fn find_container(&self, word: &str) -> Result<&Container, Refused> {
-        let containers = self.containers.iter().filter(|(_, container)| container.kind.is_listed());
-        find(containers, word).map_err(|lost| lost.refuse("container", word, Kind::UnknownContainer))
+        let containers = self.all_containers().filter(|container| container.kind.is_listed());
+        find(containers.map(|container| (&container.id, container)), word)
+            .map_err(|lost| lost.refuse("container", word, Kind::UnknownContainer))
+    }
+
+    /// The container of just this name.
+    pub fn container_named(&self, name: &str) -> Option<&Container> {
+        self.all_containers().find(|container| container.kind.is_listed() && container.name == name)
     }
 
     /// The port that `word` means: `CONTAINER:IFNAME`, a container with one interface, an uplink, or
@@ -273,8 +304,8 @@ impl Model {
             Some((name, ifname)) => (name, Some(ifname)),
             None => (word, None),
         };
-        let uplink = self.find_uplink(name).ok().and_then(|uplink| self.containers.get(&uplink.id));
-        let host = self.containers.values().find(|it| it.kind == ContainerKind::Host && it.name == name);
+        let uplink = self.find_uplink(name).ok().and_then(|uplink| self.container(uplink.id));
+        let host = self.all_containers().find(|it| it.kind == ContainerKind::Host && it.name == name);
         let container = match uplink.or(host) {
             Some(unlisted) => unlisted,
             None => self.find_container(name)?,
@@ -305,8 +336,7 @@ impl Model {
 
     fn all_endpoints(&self) -> impl Iterator<Item = (&Container, &Endpoint)> {
         let of = |container| move |endpoint| (container, endpoint);
-        self.containers
-            .values()
+        self.all_containers()
             .flat_map(move |container: &Container| container.endpoints.iter().map(of(container)))
     }
 }

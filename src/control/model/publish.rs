@@ -4,6 +4,7 @@
 //! container is reached. Two containers that live may not publish what a packet could mean both by.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -62,14 +63,14 @@ impl Model {
         }
         let from = if from.is_empty() { &container.publish_from } else { from };
         let publish = self.plan_publish(name, &container.endpoints, &[], (spec, from))?;
-        self.containers.entry(id).and_modify(|container| container.publishes.push(publish.clone()));
+        self.container_mut(id).into_iter().for_each(|it| it.publishes.push(publish.clone()));
         Ok(publish)
     }
 
     /// Ends every publish of an outer port, which the host has given to somebody else.
     pub fn unpublish_outer(&mut self, protocol: Protocol, port: u16) {
         let Some(outer) = PortRange::one(port) else { return };
-        for container in self.containers.values_mut() {
+        for container in self.containers.values_mut().map(Arc::make_mut) {
             container.publishes.retain(|it| it.container.protocol != protocol || !it.host.contains(outer));
         }
     }
@@ -80,7 +81,7 @@ impl Model {
     /// `unknown_container`, `ambiguous`.
     pub fn expose(&mut self, word: &str, ports: &[Exposed]) -> Result<(), Refused> {
         let id = self.find_container(word)?.id;
-        let container = self.containers.get_mut(&id);
+        let container = self.container_mut(id);
         container.into_iter().for_each(|container| container.exposed.extend(ports));
         Ok(())
     }
@@ -100,7 +101,7 @@ impl Model {
             return Err(Refused::new(Kind::UnknownPublish, text));
         }
         let id = container.id;
-        self.containers.entry(id).and_modify(|container| container.publishes = left);
+        self.container_mut(id).into_iter().for_each(|it| it.publishes.clone_from(&left));
         Ok(gone)
     }
 

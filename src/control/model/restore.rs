@@ -63,7 +63,7 @@ impl Model {
 
     /// All networks and uplinks, and all containers, listed or not, by their ids.
     pub fn everything(&self) -> (impl Iterator<Item = &Network>, impl Iterator<Item = &Container>) {
-        (self.networks.values(), self.containers.values())
+        (self.networks.values(), self.all_containers())
     }
 
     fn restore_network(&mut self, saved: &Network) -> Result<(), Refused> {
@@ -127,7 +127,7 @@ impl Model {
             self.check_endpoint(&container, endpoint)?;
             self.take(endpoint);
         }
-        self.containers.insert(container.id, container);
+        self.containers.insert(container.id, container.into());
         Ok(())
     }
 

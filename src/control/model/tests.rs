@@ -82,7 +82,7 @@ fn what_leaves_frees_its_place_and_returns_to_it() {
     assert_eq!(model.find_container("router").unwrap().endpoints.len(), 1);
     let back = model.connect("router", &EndpointSpec::on("net1")).unwrap().1.clone();
     assert_eq!(back, gone, "same id, alias, interface, address, port");
-    model.containers.get_mut(&id(12)).unwrap().endpoints.reverse();
+    model.container_mut(id(12)).unwrap().endpoints.reverse();
     assert_eq!(model, before);
     let why = refused(&mut model, |model| model.disconnect("alice", "net2"));
     assert_eq!(why.message, "container 'alice' is not connected to network 'net2'");

@@ -192,7 +192,7 @@ impl Model {
             ));
         }
         let id = container.id;
-        self.containers.entry(id).and_modify(|container| container.unswitched = None);
+        self.container_mut(id).into_iter().for_each(|it| it.unswitched = None);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! whose one port leads there. What makes it an uplink stands in [`Network::uplink`].
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -185,7 +186,7 @@ impl Model {
         };
         if let Some(container) = port {
             container.endpoints.iter().for_each(|endpoint| self.take(endpoint));
-            self.containers.insert(id, container);
+            self.containers.insert(id, container.into());
         }
         Ok(self.commit_network(network))
     }
@@ -237,7 +238,7 @@ impl Model {
         }
         let (id, mac) = (network.id, changed.gateway_mac());
         if matches!(spec.far_end, FarEnd::Packet(_)) {
-            let ports = self.containers.get_mut(&id).map(|container| container.endpoints.iter_mut());
+            let ports = self.container_mut(id).map(|container| container.endpoints.iter_mut());
             ports.into_iter().flatten().for_each(|endpoint| endpoint.mac = mac);
         }
         self.networks.insert(id, changed);
@@ -264,7 +265,7 @@ impl Model {
             return Err(Refused::new(Kind::NetworkInUse, text));
         }
         self.check_unused(network)?;
-        let container = self.containers.remove(&id);
+        let container = self.containers.remove(&id).map(Arc::unwrap_or_clone);
         container.iter().flat_map(|it| &it.endpoints).for_each(|endpoint| self.release(endpoint));
         let network = self.drop_network(id).ok_or_else(|| unknown(word))?;
         Ok((network, container))
