@@ -325,7 +325,7 @@ fn the_name_server() {
 
 /// What bytes alone cannot bring about here: there is always a route, and no device; to fill a table with what
 /// may not be evicted takes whole connections.
-const NOT_REACHED: [&str; 13] = [
+const NOT_REACHED: [&str; 14] = [
     "no_route",
     "neighbour_limit",
     "ct_full",
