@@ -47,7 +47,10 @@ import resource, socket, sys, threading
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 count, hosts = int(sys.argv[1]), sys.argv[2:]
-ends = [socket.create_connection((hosts[number % len(hosts)], 7700), 20) for number in range(count)]
+def opened(number):
+    try: return socket.create_connection((hosts[number % len(hosts)], 7700), 60)
+    except OSError as error: sys.exit(f'connection {number} of {count}: {error!r}')
+ends = [opened(number) for number in range(count)]
 for number, end in enumerate(ends): end.send(bytes([number % 251]))
 for number, end in enumerate(ends):
     assert end.recv(100) == bytes([number % 251]), number
