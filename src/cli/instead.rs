@@ -20,8 +20,6 @@ const COMMANDS: &[(&[&str], &str)] = &[
         &["attach"],
         "'tapswitch exec -it NAME bash' gives a shell in it, 'tapswitch logs -f NAME' what its command prints",
     ),
-    (&["kill"], "'tapswitch stop -t 0 NAME' kills at once"),
-    (&["restart"], "'tapswitch stop NAME' and then 'tapswitch start NAME'"),
     (&["create"], "'tapswitch run -d --name NAME' makes and starts a container in one"),
     (&["rename"], "a container keeps its name: 'tapswitch rm -f OLD', then 'tapswitch run --name NEW'"),
     (&["update"], "'tapswitch network set NAME -o KEY=VALUE' changes a network while it runs"),
@@ -38,6 +36,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["swarm", "service", "stack", "node", "secret", "config", "context", "plugin", "trust"], NO_SWARM),
 ];
 
+const NO_IPAM: &str = "addresses are handed out in one way, the lowest first, which has no options";
 const NO_FILES: &str = "it sees this machine's files, there is nothing to mount";
 const NO_USERS: &str = "who runs it is root inside: 'su NAME -c LINE' as the command changes that";
 const NOT_CONFINED: &str = "our containers isolate networks, they confine nobody";
@@ -58,6 +57,13 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("run", &["--env-file"], "give each variable as -e KEY=VALUE"),
     ("run", &["--pid", "--ipc", "--uts", "--userns", "--cgroupns"], "these namespaces are always its own"),
     ("start", &["-a", "--attach", "-i", "--interactive"], "'tapswitch logs -f NAME' prints what it writes"),
+    ("network create", &["--ipam-opt"], NO_IPAM),
+    ("network create", &["--config-only", "--config-from"], "give each network its options itself"),
+    ("network create", &["--ingress"], NO_SWARM),
+    ("network connect", &["--driver-opt", "--gw-priority"], "an endpoint on a bridge has no options"),
+    ("network connect", &["--link-local-ip"], "'tapswitch exec NAME ip addr add ..' adds an address to it"),
+    ("run", &["--link-local-ip"], "'tapswitch exec NAME ip addr add ..' adds an address to it"),
+    ("ps", &["-s", "--size"], "a container of ours has no files of its own to measure"),
     ("logs", &["-n", "--tail"], "'tapswitch logs NAME' prints all of it, for tail to cut"),
     ("", &["-d"], "the daemon is a command, with the same flags: 'tapswitch daemon -d'"),
     ("", &["-H", "--host"], "'tapswitch --socket PATH ps' asks another daemon"),
@@ -89,7 +95,8 @@ pub fn line(error: &clap::Error, words: &[OsString]) -> Option<String> {
         }
         ErrorKind::UnknownArgument => {
             let word = said(ContextKind::InvalidArg)?;
-            let of = |command: &str| command.is_empty() || words.iter().any(|word| word == command);
+            let has = |part: &str| words.iter().any(|word| word == part);
+            let of = |command: &str| command.split_whitespace().all(has);
             let found = FLAGS.iter().find(|(command, flags, _)| of(command) && flags.contains(&word));
             found.map(|(.., mend)| (word, *mend))
         }
@@ -115,7 +122,8 @@ mod tests {
             assert!(ours.find_subcommand(name).is_none(), "{name}");
         }
         for (name, flags, _) in FLAGS {
-            let command = if name.is_empty() { &ours } else { ours.find_subcommand(name).unwrap() };
+            let within = |command, part| clap::Command::find_subcommand(command, part).unwrap();
+            let command = name.split_whitespace().fold(&ours, within);
             for flag in *flags {
                 let letter = flag.strip_prefix('-').and_then(|rest| rest.chars().next());
                 let has = command.get_arguments().any(|argument| match flag.strip_prefix("--") {

@@ -138,7 +138,7 @@ fn bring_up(global: &Global, daemon: &mut Daemon, lab: &Lab) -> anyhow::Result<(
     for spec in &lab.containers {
         launch(
             global,
-            &Plan { spec: spec.clone(), auto_remove: false, workdir: None, plain: false },
+            &Plan { spec: spec.clone(), auto_remove: false, workdir: None, plain: false, again: None },
             Face::DETACHED,
             false,
         )?;

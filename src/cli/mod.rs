@@ -126,6 +126,24 @@ enum Command {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+    /// End containers and run them once more, where they were
+    Restart {
+        /// Seconds until SIGKILL
+        #[arg(short = 't', long, value_name = "SECONDS")]
+        time: Option<u64>,
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Send a signal to containers
+    Kill {
+        /// Its name or number
+        #[arg(short, long, default_value = "KILL", value_parser = container::parse_signal)]
+        signal: nix::sys::signal::Signal,
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Forget containers that have ended
     Rm {
         /// Kill them first
@@ -260,6 +278,8 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Inspect(arguments) => container::inspect(global, arguments),
         Command::Stop { time, names } => container::stop(global, &names, time),
         Command::Start { names } => run::start(global, &names),
+        Command::Restart { time, names } => run::restart(global, &names, time),
+        Command::Kill { signal, names } => container::kill(global, &names, signal),
         Command::Rm { force, names, .. } => container::rm(global, &names, force),
         Command::Logs { follow, name } => container::logs(global, &name, follow),
         Command::Wait { names } => container::wait(global, &names),
@@ -338,6 +358,12 @@ fn variables(words: &[String]) -> Vec<(String, String)> {
         None => std::env::var(word).ok().map(|value| (word.clone(), value)),
     };
     words.iter().filter_map(one).collect()
+}
+
+/// A label, as clap reads it.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = key_value(text);
+    if key.is_empty() { Err(format!("invalid label '{text}': empty name")) } else { Ok((key, value)) }
 }
 
 /// `KEY=VALUE`, or a bare `KEY` with an empty value, as Docker has it.

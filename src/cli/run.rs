@@ -7,15 +7,16 @@
 
 use std::fs::File;
 use std::io::IsTerminal;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 
 use super::client::Daemon;
-use super::container::parse_endpoint;
+use super::container::{GRACE, parse_endpoint};
 use super::supervisor::Supervisor;
 use super::{Global, image};
 use crate::container::{Output, Spec};
@@ -56,6 +57,9 @@ pub struct RunArgs {
     /// Its address on the first network
     #[arg(long, value_name = "IP")]
     ip: Vec<IpAddr>,
+    /// Its IPv6 address on the first network
+    #[arg(long, value_name = "IP")]
+    ip6: Vec<Ipv6Addr>,
     /// Its MAC address on the first network
     #[arg(long, value_name = "MAC")]
     mac_address: Option<MacAddr>,
@@ -93,8 +97,8 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "KEY=VALUE")]
     env: Vec<String>,
     /// Metadata
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
-    label: Vec<String>,
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = super::label)]
+    label: Vec<(String, String)>,
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
@@ -157,6 +161,7 @@ pub fn run(global: &Global, mut arguments: RunArgs) -> anyhow::Result<u8> {
         auto_remove,
         workdir,
         plain,
+        again: None,
     };
     if face.detach && Daemon::try_connect(&global.socket())?.is_none() {
         start_daemon(&global.socket(), face)?;
@@ -190,25 +195,39 @@ pub(super) fn ensure_daemon(socket: &Path) -> anyhow::Result<()> {
 /// `tapswitch start NAME..`: runs containers that have ended once more, in the background.
 ///
 /// # Errors
-/// When one of them runs, or is not known.
+/// When one of them is not known, or cannot be made again.
 pub fn start(global: &Global, names: &[String]) -> anyhow::Result<u8> {
     super::each(names, |name| {
-        let mut daemon = Daemon::connect(&global.socket())?;
-        let facts: ContainerFacts = daemon.call(Request::ContainerFind { name: name.to_owned() })?;
-        if facts.pid.is_some() {
-            bail!("container '{name}' is running already");
-        }
-        let _: String = daemon.call(Request::ContainerRemove { name: name.to_owned(), force: false })?;
-        drop(daemon);
-        launch(
-            global,
-            &Plan { spec: facts.spec, auto_remove: false, workdir: None, plain: false },
-            Face::DETACHED,
-            false,
-        )?;
+        run_again(global, name)?;
         println!("{name}");
         Ok(())
     })
+}
+
+/// `tapswitch restart NAME..`: ends containers and runs them once more, where they were.
+///
+/// # Errors
+/// When one of them is not known, or cannot be made again.
+pub fn restart(global: &Global, names: &[String], grace: Option<u64>) -> anyhow::Result<u8> {
+    super::each(names, |name| {
+        super::container::stop_one(global, name, grace.map_or(GRACE, Duration::from_secs))?;
+        run_again(global, name)?;
+        println!("{name}");
+        Ok(())
+    })
+}
+
+/// Runs a container once more; one that runs stays as it is, as in Docker.
+fn run_again(global: &Global, name: &str) -> anyhow::Result<()> {
+    let mut daemon = Daemon::connect(&global.socket())?;
+    let facts: ContainerFacts = daemon.call(Request::ContainerFind { name: name.to_owned() })?;
+    drop(daemon);
+    if facts.pid.is_none() {
+        let again = Some(facts.id.to_string());
+        let plan = Plan { spec: facts.spec, auto_remove: false, workdir: None, plain: false, again };
+        launch(global, &plan, Face::DETACHED, false)?;
+    }
+    Ok(())
 }
 
 /// A container to be.
@@ -222,6 +241,8 @@ pub struct Plan {
     pub workdir: Option<PathBuf>,
     /// Plain TAPs, whatever the daemon's default is.
     pub plain: bool,
+    /// The container of this name, which has ended, runs again.
+    pub again: Option<String>,
 }
 
 /// Makes a container and supervises it: here, or in the background.
@@ -303,7 +324,7 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         networks.push(EndpointSpec::on(crate::control::model::DEFAULT_NETWORK));
     }
     if let Some(first) = networks.first_mut() {
-        first.addresses.extend(arguments.ip);
+        first.addresses.extend(arguments.ip.into_iter().chain(arguments.ip6.into_iter().map(IpAddr::from)));
         first.mac = arguments.mac_address.or(first.mac);
         first.aliases.extend(arguments.network_alias);
     }
@@ -333,7 +354,7 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         publish_all: arguments.publish_all,
         expose: arguments.expose,
         links: arguments.link,
-        labels: arguments.label.iter().map(|text| super::key_value(text)).collect(),
+        labels: arguments.label.into_iter().collect(),
         ..ContainerSpec::default()
     })
 }

@@ -54,11 +54,16 @@ impl Supervisor {
     /// # Errors
     /// When it cannot be made.
     pub(super) fn start(global: &Global, plan: &Plan, face: Face) -> anyhow::Result<Self> {
-        let request = Request::ContainerCreate { spec: plan.spec.clone(), auto_remove: plan.auto_remove };
+        let request = match &plan.again {
+            Some(name) => Request::ContainerAgain { name: name.clone() },
+            None => Request::ContainerCreate { spec: plan.spec.clone(), auto_remove: plan.auto_remove },
+        };
         let (mut daemon, created) =
             Daemon::ask_or_start::<Created>(&global.socket(), face.daemon_flags(), &request)?;
         match Self::bring_up(&mut daemon, &created, plan, face) {
             Ok((running, held)) => Ok(Self { daemon, created, running, held }),
+            // The daemon sees this connection close: the container has ended as before.
+            Err(error) if plan.again.is_some() => Err(error),
             Err(error) => {
                 // It may be gone already, with the daemon's own refusal.
                 let name = created.name;

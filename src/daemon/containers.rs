@@ -51,6 +51,8 @@ pub(super) struct Shell {
     /// The connection of its supervisor, who made it; none for what is plugged in, and for those that outlived a
     /// daemon until they are adopted.
     pub(super) supervisor: Option<usize>,
+    /// How it had ended, until it runs again.
+    pub(super) before: Option<State>,
 }
 
 /// A request to plug somebody else's namespace in.
@@ -101,7 +103,7 @@ impl Daemon {
         Ok(id)
     }
 
-    fn write_files(&self, id: Id) -> std::io::Result<Created> {
+    pub(super) fn write_files(&self, id: Id) -> std::io::Result<Created> {
         let directory = self.runtime.create(id)?;
         let container = self.model.container(id).ok_or(std::io::ErrorKind::NotFound)?;
         self.runtime.write(id, "hosts", &names::hosts(&self.model, container))?;
@@ -145,7 +147,7 @@ impl Daemon {
         }
         let started = self.start(id, process, descriptors);
         if started.is_err() {
-            self.forget(id);
+            self.give_up(id);
         }
         started
     }
@@ -175,6 +177,7 @@ impl Daemon {
             shell.pidfd = Some(pidfd);
             shell.unwatched = true;
             shell.whence.process = Some(process);
+            shell.before = None;
         }
         let networks = self.networks_of(id);
         self.neighbours_changed(&networks);
@@ -260,15 +263,16 @@ impl Daemon {
             pid: container.pid.filter(|_| shell.is_some_and(|shell| !shell.init_ended)),
             directory: self.runtime.directory(container.id),
             offload: self.options.offload,
-            spec: shell.map(|shell| shell.spec.clone()).unwrap_or_default(),
+            spec: self.spec_again(container.id),
         })
     }
 
-    /// Whether a container may join a network at all, before the client looks into it.
+    /// Whether a container may join a network at all, before the client looks into it, if it runs.
     pub(super) fn connect_plan(&self, word: &str, network: &str) -> Handled {
         let container = self.model.find_container(word)?;
         self.model.check_joins(container, network)?;
-        now(self.model.find_network(network)?.has_ipv6())
+        let has_ipv6 = self.model.find_network(network)?.has_ipv6();
+        now(Some(has_ipv6).filter(|_| container.is_alive() || container.kind != ContainerKind::Run))
     }
 
     pub(super) fn connect(
@@ -278,19 +282,28 @@ impl Daemon {
         configure: bool,
         descriptors: Vec<OwnedFd>,
     ) -> Handled {
+        let id = self.model.find_container(word)?.id;
+        let runs = self.model.container(id).is_some_and(|it| it.is_alive() || it.kind != ContainerKind::Run);
+        if !runs {
+            self.model.connect_later(word, spec)?;
+            return now(None::<Joined>);
+        }
         let mut descriptors = descriptors.into_iter();
         let tun = next(&mut descriptors, "a TAP")?;
         let netlink = netlink(next(&mut descriptors, "a netlink socket")?)?;
-        let (container, endpoint) = self.model.connect(word, spec)?;
-        let (id, endpoint) = (container.id, endpoint.clone());
+        let before = self.ways_out(id);
+        let endpoint = self.model.connect(word, spec)?.1.clone();
         // What it publishes may come in by this network now.
         if let Err(refused) = self.tell_switch() {
             self.model.disconnect(word, &endpoint.network.to_string())?;
             return Err(refused);
         }
         let held = self.to_be_held(id, &tun);
+        self.replace_default_routes(id, before);
+        let joined = self.ways_out(id);
         if let Err(refused) = self.attach(id, &endpoint, tun, &Place::Inside(&netlink), configure) {
             self.model.disconnect(word, &endpoint.network.to_string())?;
+            self.replace_default_routes(id, joined);
             return Err(refused);
         }
         self.notices.extend(held.map(|(who, tap)| (who, Notice::Hold(endpoint.network), tap)));
@@ -305,6 +318,9 @@ impl Daemon {
         }
         let container = self.model.find_container(word)?;
         let id = container.id;
+        if !container.is_alive() {
+            return now(self.model.disconnect_later(word, network)?);
+        }
         let before = self.ways_out(id);
         let endpoint = self.model.disconnect(word, network)?;
         self.remove_interface(id, &endpoint);
@@ -481,7 +497,7 @@ impl Daemon {
                 self.kill(id);
                 self.end(id, None);
             } else {
-                self.forget(id);
+                self.give_up(id);
             }
         }
     }
@@ -536,7 +552,7 @@ impl Daemon {
         let networks = self.networks_of(id);
         for endpoint in container.endpoints.clone() {
             self.detach(&endpoint);
-            let _ = self.model.disconnect(&id.to_string(), &endpoint.network.to_string());
+            let _ = self.model.leave(&id.to_string(), &endpoint.network.to_string());
         }
         self.membership_changed(&networks);
     }

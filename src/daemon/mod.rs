@@ -14,6 +14,7 @@
 //! killed leaves in its runtime directory the next start removes.
 
 mod adopt;
+mod again;
 mod captures;
 mod containers;
 mod control_loop;
@@ -313,6 +314,7 @@ impl Daemon {
             Request::ContainerCreate { spec, auto_remove } => {
                 self.container_create(connection, spec, auto_remove)
             }
+            Request::ContainerAgain { name } => self.container_again(connection, &name),
             Request::ContainerStart { id, pid, started } => {
                 self.container_start(connection, id, Process { pid, started }, descriptors)
             }

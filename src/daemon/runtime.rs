@@ -185,6 +185,14 @@ impl Runtime {
         self.is_kept = kept;
     }
 
+    /// Forgets how a container came and went that runs again.
+    pub fn renew(&self, id: Id) {
+        for note in ["init", "exit"] {
+            // There is none, as a rule.
+            let _ = fs::remove_file(self.directory(id).join(note));
+        }
+    }
+
     /// Removes a container's directory.
     pub fn remove(&self, id: Id) {
         // What cannot be removed now, the next start tries again.

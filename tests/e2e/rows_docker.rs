@@ -336,7 +336,7 @@ fn row_06_network_create(lab: &Lab) {
         ),
         (
             "network create -o com.docker.network.bridge.name=br7 two",
-            "bridge name 'br7' belongs to network 'net3'",
+            "conflicts with network net3 (br7): networks have same bridge name",
         ),
         ("network set net3 -o iface_prefix=eth", "is fixed when the network is created"),
         ("network create net1", "network with name net1 already exists"),

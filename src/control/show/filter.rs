@@ -14,6 +14,7 @@ impl Filters {
     pub fn read(flags: &[String], known: &[&str]) -> Result<Self, Refused> {
         let one = |flag: &String| {
             let bad = |message: String| Err(Refused::new(Kind::BadOption, message));
+            // `label!=KEY` is a key that ends in '!'.
             match flag.split_once('=') {
                 Some((key, value)) if known.contains(&key) => Ok((key.to_owned(), value.to_owned())),
                 Some((key, _)) => {
@@ -28,12 +29,27 @@ impl Filters {
         flags.iter().map(one).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Refuses values of `key` that no line could have.
+    ///
+    /// # Errors
+    /// `bad_option`.
+    pub fn check(&self, key: &str, allowed: &str, is_allowed: impl Fn(&str) -> bool) -> Result<(), Refused> {
+        let wrong = self.values(key).find(|value| !is_allowed(value));
+        wrong.map_or(Ok(()), |value| {
+            Err(Refused::new(
+                Kind::BadOption,
+                format!("invalid filter '{key}={value}': {key} takes {allowed}"),
+            ))
+        })
+    }
+
     /// Whether anything is asked of `key`.
     pub fn has(&self, key: &str) -> bool {
         self.values(key).next().is_some()
     }
 
-    fn values(&self, key: &str) -> impl Iterator<Item = &str> {
+    /// The values asked for.
+    pub fn values(&self, key: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
@@ -42,13 +58,14 @@ impl Filters {
         !self.has(key) || self.values(key).any(fits)
     }
 
-    /// Labels, which must all be there: `KEY`, or `KEY=VALUE`. `has` are written `KEY=VALUE`.
+    /// Labels, which must all be there, and those of `label!` not: `KEY`, or `KEY=VALUE`. `has` are written
+    /// `KEY=VALUE`.
     pub(super) fn labels(&self, has: &[String]) -> bool {
         let fits = |wanted: &str| {
             has.iter()
                 .any(|label| label == wanted || label.split_once('=').is_some_and(|(key, _)| key == wanted))
         };
-        self.values("label").all(fits)
+        self.values("label").all(fits) && !self.values("label!").any(fits)
     }
 }
 
