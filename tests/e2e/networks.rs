@@ -38,7 +38,7 @@ fn networks_come_and_go(lab: &Lab) {
     );
     assert_eq!(lab.row("network ls", "name", "one")["endpoints"], 1);
     assert!(lab.refused("network rm one").contains("box"));
-    assert_eq!(lab.ok("network prune"), "Deleted Networks:\ntwo\n\n");
+    assert_eq!(lab.ok("network prune -f"), "Deleted Networks:\ntwo\n\n");
     lab.ok("stop box");
     assert_eq!(lab.ok(&format!("network rm {}", &id[..12])), "one\n");
     assert!(lab.refused("network rm bridge").contains("bridge is a pre-defined network"));

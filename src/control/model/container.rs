@@ -402,9 +402,10 @@ impl Model {
                     return Err(Refused::new(
                         Kind::NameTaken,
                         format!(
-                            "Conflict. The container name \"/{name}\" is already in use by container {}: choose \
-                             another, or 'tapswitch rm {name}' first",
-                            same.id.short()
+                            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to \
+                             remove (or rename) that container to be able to reuse that name: 'tapswitch rm {name}', or \
+                             choose another",
+                            same.id
                         ),
                     ));
                 }

@@ -93,12 +93,18 @@ impl Model {
             ));
         }
         self.containers.remove(&id);
-        let spec =
-            ContainerSpec { name: Some(former.name.clone()), networks: former.joins.clone(), ..spec.clone() };
+        let spec = ContainerSpec {
+            name: Some(former.name.clone()),
+            networks: former.joins.clone(),
+            links: Vec::new(),
+            ..spec.clone()
+        };
         let planned = self.plan_container(&spec, id, now_ns);
         let again = planned.map(|planned| Container {
             created_ns: former.created_ns,
             mode: former.mode.clone(),
+            // They hold as before, whether or not the others live.
+            links: former.links.clone(),
             ..planned
         });
         let failure = again.as_ref().err().cloned();

@@ -75,8 +75,9 @@ fn config(model: &Model, container: &Container) -> Value {
 
 fn host_config(model: &Model, container: &Container) -> Value {
     let link = |link: &Link| format!("/{}:/{}/{}", link.other, container.name, link.alias);
-    let own = container.links.iter().filter(|it| !is_of_a_network(model, container, it));
-    let links: Vec<String> = own.map(link).collect();
+    let of_network =
+        |it: &&Link| container.joins.iter().any(|join| holds(model, container, it, &join.network));
+    let links: Vec<String> = container.links.iter().filter(|it| !of_network(it)).map(link).collect();
     let hosts: Vec<String> = container.extra_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect();
     json!({
         "NetworkMode": container.mode,
@@ -89,11 +90,20 @@ fn host_config(model: &Model, container: &Container) -> Value {
     })
 }
 
-/// Whether a link holds on a network of the user's: Docker shows it there, and all others among what the host is
-/// told.
-fn is_of_a_network(model: &Model, container: &Container, link: &Link) -> bool {
-    let mut holds = model.links_of(container).filter(|(it, ..)| *it == link);
-    holds.any(|(_, _, own, _)| model.network(own.network).is_some_and(|network| !network.is_default()))
+/// Whether a link is one of a network of the user's: Docker shows it there, and those of network `bridge` among what
+/// the host is told. Where the two share no network any more, it was one of any.
+fn holds(model: &Model, container: &Container, link: &Link, network: &str) -> bool {
+    let other = model.container_named(&link.other);
+    let shared = |name: &str| other.is_some_and(|other| other.join(name).is_some());
+    let is_apart = !container.joins.iter().any(|join| shared(&join.network));
+    network != DEFAULT_NETWORK && (is_apart || shared(network))
+}
+
+/// The links of a container on one network.
+fn links(model: &Model, container: &Container, network: &str) -> Value {
+    let here = container.links.iter().filter(|link| holds(model, container, link, network));
+    let here: Vec<String> = here.map(|link| format!("{}:{}", link.other, link.alias)).collect();
+    if here.is_empty() { Value::Null } else { json!(here) }
 }
 
 /// Docker's keys; the addresses stand beside the networks when one is `bridge`, as in its first days.
@@ -153,12 +163,10 @@ fn inspect_endpoint(model: &Model, container: &Container, network: &Network, end
         let gateway = network.subnets.iter().map(Subnet::gateway).find(|gateway| gateway.is_ipv4() == ipv4);
         gateway.map_or_else(String::new, |gateway| gateway.to_string())
     };
-    let here = model.links_of(container).filter(|(_, _, own, _)| own.network == network.id);
-    let links: Vec<String> = here.map(|(link, ..)| format!("{}:{}", link.other, link.alias)).collect();
     let join = container.join(&network.name);
     let mut shown = json!({
         "IPAMConfig": ipam_config(join),
-        "Links": if links.is_empty() || network.is_default() { Value::Null } else { json!(links) },
+        "Links": links(model, container, &network.name),
         "Aliases": aliases(container, &network.name, &endpoint.aliases),
         "NetworkID": network.id,
         "EndpointID": endpoint.id,
@@ -209,6 +217,7 @@ fn on_nothing(model: &Model, container: &Container, join: &EndpointSpec) -> Valu
     let mut shown = bare(&id, "");
     shown["IPAMConfig"] = ipam_config(Some(join));
     shown["DriverOpts"] = driver_opts(Some(join));
+    shown["Links"] = links(model, container, &join.network);
     if is_switched {
         shown["Aliases"] = aliases(container, &join.network, &join.aliases);
     }

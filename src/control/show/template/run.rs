@@ -195,13 +195,13 @@ fn pick<'v>(value: Seen<'v>, keys: &[String]) -> Result<Seen<'v>, Refused> {
 }
 
 fn taken(within: &mut Value, key: &str) -> Option<Value> {
-    let key = if within.get(key).is_some() { key.to_owned() } else { written(key) };
+    let key = if within.get(key).is_some() { key } else { written(key) };
     within.get_mut(key).map(Value::take)
 }
 
-/// How JSON writes what Go calls `ID` and `HostIP`: Docker's templates find either.
-fn written(key: &str) -> String {
-    key.replace("ID", "Id").replace("IP", "Ip")
+/// How JSON writes what Go calls `ID`: Docker's templates find either.
+fn written(key: &str) -> &str {
+    if key == "ID" { "Id" } else { key }
 }
 
 fn missing(path: &[String], key: &str, within: &Value) -> Refused {
