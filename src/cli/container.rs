@@ -111,12 +111,12 @@ pub fn ps(global: &Global, arguments: &PsArgs) -> anyhow::Result<u8> {
     if global.json {
         return output::json(&rows);
     }
-    if let Some(format) = arguments.format.as_ref().filter(|format| *format != "table") {
-        return output::print(&show::container_format(&rows, format, arguments.no_trunc)?);
-    }
     if arguments.quiet {
         let len = if arguments.no_trunc { 64 } else { 12 };
         return output::print(&rows.iter().map(|row| format!("{:.len$}\n", row.id)).collect::<String>());
+    }
+    if let Some(format) = arguments.format.as_ref().filter(|format| *format != "table") {
+        return output::print(&show::container_format(&rows, format, arguments.no_trunc)?);
     }
     output::print(&show::container_table(&rows, arguments.no_trunc))
 }

@@ -132,7 +132,7 @@ const SETUP: [&str; 5] = [
 ];
 
 /// What they list must be equal, but for ids and times.
-const LISTINGS: [&[&str]; 31] = [
+const LISTINGS: [&[&str]; 33] = [
     &["network", "inspect", "net1", "host", "none"],
     &["network", "ls", "--format", "{{.ID}} {{.Name}} {{.Driver}} {{.Scope}} {{.Internal}} {{.Labels}}"],
     &["network", "ls", "-q", "-f", "driver=bridge", "-f", "name=net1"],
@@ -144,15 +144,17 @@ const LISTINGS: [&[&str]; 31] = [
     &["network", "ls", "-q", "--format", "{{.Name}}"],
     &["network", "ls", "-f", "scope=swarm", "--format", "{{.Name}}"],
     &["network", "ls", "-f", "label=team=blue", "--format", "{{.Name}}"],
-    &["network", "inspect", "-f", "{{.ID}} {{.IPAM}} {{.IPAM.Config}} {{.Containers}}", "net1"],
+    &["network", "inspect", "-f", "{{.ID}} {{.IPAM}} {{.IPAM.Config}}", "net1"],
     &["network", "inspect", "-f", "{{range .Containers}}{{.}}{{end}} {{len .Containers}}", "net1"],
     &["ps", "-f", "before=shut", "--format", "{{.Names}}"],
     &["ps", "-f", "since=open", "--format", "{{.Names}}"],
     &["ps", "-f", "publish=80", "--format", "{{.Names}}"],
-    &["ps", "-f", "publish=80/udp", "--format", "{{.Names}}"],
+    &["ps", "-f", "publish=8000", "--format", "{{.Names}}"],
+    &["ps", "-f", "publish=8000/udp", "--format", "{{.Names}}"],
     &["ps", "-f", "expose=70/tcp", "--format", "{{.Names}}"],
     &["ps", "-f", "expose=69-71", "-f", "publish=90-92", "--format", "{{.Names}}"],
-    &["ps", "-q", "-f", "label=tier", "--format", "{{.Names}} {{.Mounts}} {{.LocalVolumes}}"],
+    &["ps", "-q", "-f", "label=tier", "--format", "{{.Names}}"],
+    &["ps", "-f", "label=tier", "--format", "{{.Names}} {{.Mounts}} {{.LocalVolumes}}"],
     &["inspect", "-f", "{{.NetworkSettings.Ports}} {{.HostConfig.PortBindings}}", "web"],
     &["inspect", "-f", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostIp}}", "web"],
     &["inspect", "--type", "network", "-f", "{{.Name}}", "net1"],

@@ -12,7 +12,7 @@ use super::publishes::ports_column;
 use super::table::Table;
 use super::time::{duration, rfc3339, since_1970};
 use crate::control::model::{Container, ContainerKind, Endpoint, Network, State, Unswitched};
-use crate::control::ports::Exposed;
+use crate::control::ports::{Exposed, PortRange};
 use crate::control::{Model, Refused};
 
 /// Docker's narrowest column.
@@ -362,13 +362,16 @@ impl ContainerRow {
         Ok(())
     }
 
-    /// Whether it has one of the ports in `wanted`, published or merely exposed.
+    /// Whether it has one of the ports in `wanted`: inner ones that are exposed, or outer ones that are published.
     fn has_port(&self, wanted: &str, published: bool) -> bool {
         let Ok(wanted) = wanted.parse::<Exposed>() else { return false };
-        let mut shown = self.ports.split(", ").filter(|shown| !published || shown.contains("->"));
-        shown.any(|shown| {
-            let inner = shown.rsplit("->").next().and_then(|inner| inner.parse::<Exposed>().ok());
-            inner.is_some_and(|it| it.protocol == wanted.protocol && it.ports.overlaps(wanted.ports))
+        self.ports.split(", ").any(|shown| {
+            // `0.0.0.0:8000->80/tcp`, or `80/tcp`.
+            let (outer, inner) = shown.split_once("->").unwrap_or(("", shown));
+            let outer = outer.rsplit(':').next().filter(|outer| !outer.is_empty());
+            let Ok(Exposed { ports: inner, protocol }) = inner.parse() else { return false };
+            let ports = if published { outer.and_then(|outer| outer.parse().ok()) } else { Some(inner) };
+            protocol == wanted.protocol && ports.is_some_and(|ports: PortRange| ports.overlaps(wanted.ports))
         })
     }
 

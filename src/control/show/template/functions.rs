@@ -110,8 +110,12 @@ pub(super) fn plain(value: &Value) -> String {
             if let Some(fields) = fields(pairs) {
                 return format!("{{{}}}", fields.join(" "));
             }
-            let mut pairs: Vec<String> =
-                pairs.iter().map(|(key, value)| format!("{key}:{}", plain(value))).collect();
+            let pair = |(key, value): (&String, &Value)| match value {
+                // A port that is published nowhere has an empty list of places.
+                Value::Null if key.contains('/') => format!("{key}:[]"),
+                value => format!("{key}:{}", plain(value)),
+            };
+            let mut pairs: Vec<String> = pairs.iter().map(pair).collect();
             pairs.sort();
             format!("map[{}]", pairs.join(" "))
         }
