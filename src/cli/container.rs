@@ -78,7 +78,7 @@ pub struct ExecArgs {
     #[arg(short, long)]
     tty: bool,
     /// A variable for the command
-    #[arg(short, long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::variable)]
     env: Vec<String>,
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]

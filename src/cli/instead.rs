@@ -70,11 +70,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ),
     ("run", &["--device", "--gpus", "--log-driver", "--log-opt", "--storage-opt", "--cidfile"], NO_DRIVER),
     ("run", &["--restart"], "a container that has ended stays so: 'tapswitch start NAME' starts it again"),
-    (
-        "run",
-        &["--stop-signal", "--stop-timeout"],
-        "'tapswitch stop -t 30 NAME' says how long it may take",
-    ),
+    ("run", &["--stop-signal", "--stop-timeout"], "'tapswitch stop -t 30 NAME' says how long it may take"),
     ("run", &["--health-cmd", "--health-interval", "--no-healthcheck"], "'tapswitch exec NAME CMD' asks it"),
     ("run", &["-a", "--attach"], "without -d all is attached, with it 'tapswitch logs -f NAME' prints"),
     ("run", &["--ip6"], "--ip takes addresses of both versions"),

@@ -224,6 +224,11 @@ enum Command {
     Completion(completion::CompletionArgs),
 }
 
+/// Our command line as clap knows it, for those who look at every flag there is.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line that this process was started with.
 pub fn main() -> ExitCode {
     completion::answer();

@@ -133,7 +133,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "IP", value_parser = super::parse_name_server)]
     dns: Vec<IpAddr>,
     /// Metadata
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::label)]
     label: Vec<String>,
     /// An option, by its short key or Docker's: icc=false, masquerade=false, masquerade_to=IP,
     /// masquerade_to6=IP, masquerade_ports=LO-HI, host_binding=IP, uplink=NAME, forward=false, ra=true,

@@ -72,6 +72,7 @@ pub struct PlugArgs {
 /// # Errors
 /// When the namespace cannot be entered, or the daemon refuses.
 pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
+    let ready = arguments.ready_fd.map(ready_file).transpose()?;
     let mut daemon = Daemon::connect(&global.socket())?;
     let status: Status = daemon.call(Request::Status)?;
     let target = match (arguments.pid, arguments.netns) {
@@ -100,8 +101,8 @@ pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
     tell_pinned(&opened, "tapswitch unplug");
     drop(opened);
     tell(global, &joined)?;
-    if let Some(descriptor) = arguments.ready_fd {
-        write_ready(descriptor)?;
+    if let Some(mut ready) = ready {
+        ready.write_all(b"1").context("cannot write to --ready-fd")?;
     }
     Ok(0)
 }
@@ -143,9 +144,12 @@ fn tell(global: &Global, joined: &Joined) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_ready(number: i32) -> anyhow::Result<()> {
-    let mut file = std::fs::File::from(crate::io::sys::process::inherited(number)?);
-    file.write_all(b"1").context("cannot write to --ready-fd")
+/// The descriptor of `--ready-fd`: known to be one before anything is plugged in.
+fn ready_file(number: i32) -> anyhow::Result<std::fs::File> {
+    let inherited = crate::io::sys::process::inherited(number);
+    let inherited =
+        inherited.with_context(|| format!("--ready-fd {number} is no descriptor that was handed on"))?;
+    Ok(inherited.into())
 }
 
 /// `tapswitch unplug`.

@@ -90,10 +90,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl: Vec<String>,
     /// A variable for the command
-    #[arg(short, long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::variable)]
     env: Vec<String>,
     /// Metadata
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = values::label)]
     label: Vec<String>,
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]

@@ -31,6 +31,27 @@ pub fn mac(text: &str) -> Result<MacAddr, String> {
     read(text, "six bytes, as 02:42:ac:13:00:09")
 }
 
+/// A variable: `KEY=VALUE`, or `KEY` for the caller's own value.
+///
+/// # Errors
+/// What to give.
+pub fn variable(text: &str) -> Result<String, String> {
+    with_key(text, "give KEY=VALUE, or KEY for your own value")
+}
+
+/// A label: `KEY=VALUE`, or `KEY` for an empty value.
+///
+/// # Errors
+/// What to give.
+pub fn label(text: &str) -> Result<String, String> {
+    with_key(text, "give KEY=VALUE, or KEY alone")
+}
+
+fn with_key(text: &str, wanted: &str) -> Result<String, String> {
+    let has_key = !text.is_empty() && !text.starts_with('=');
+    if has_key { Ok(text.to_owned()) } else { Err(wanted.to_owned()) }
+}
+
 /// Where to listen.
 ///
 /// # Errors
@@ -97,6 +118,9 @@ mod tests {
         assert!(cidr("10.0.0.0").unwrap_err().starts_with("give an address and the length of its prefix"));
         assert!(mac("02:42").unwrap_err().starts_with("give six bytes"));
         assert!(listener("1080").unwrap_err().starts_with("give an address and a port"));
+        assert_eq!(variable("=x"), Err("give KEY=VALUE, or KEY for your own value".to_owned()));
+        assert_eq!((label("a"), label("a=")), (Ok("a".to_owned()), Ok("a=".to_owned())));
+        assert!(label("").is_err());
         assert_eq!((boolean("True"), boolean("off")), (Ok(true), Ok(false)));
         assert_eq!(boolean("maybe"), Err("give true or false".to_owned()));
         assert!(pid("init").unwrap_err().starts_with("give the number of a process"));
