@@ -270,3 +270,111 @@ fn what_is_no_view_is_refused_with_the_line_to_type() {
         assert!(said.contains(says) && said.lines().count() == 1, "{line}: {said}");
     }
 }
+
+/// The tables of the article after a request from outside, as it prints them.
+const FILTER: &str = "\
+Chain INPUT (policy ACCEPT 3414 packets, 7527K bytes)
+ pkts bytes target     prot opt in     out     source               destination         
+
+Chain FORWARD (policy DROP 0 packets, 0 bytes)
+ pkts bytes target     prot opt in     out     source               destination         
+   10  1089 DOCKER-ISOLATION  all  --  *      *       0.0.0.0/0            0.0.0.0/0           
+    4   506 ACCEPT     all  --  *      docker0  0.0.0.0/0            0.0.0.0/0            ctstate RELATED,ESTABLISHED
+    1    60 DOCKER     all  --  *      docker0  0.0.0.0/0            0.0.0.0/0           
+    5   523 ACCEPT     all  --  docker0 !docker0  0.0.0.0/0            0.0.0.0/0           
+    0     0 ACCEPT     all  --  docker0 docker0  0.0.0.0/0            0.0.0.0/0           
+
+Chain OUTPUT (policy ACCEPT 3454 packets, 192K bytes)
+ pkts bytes target     prot opt in     out     source               destination         
+
+Chain DOCKER (1 references)
+ pkts bytes target     prot opt in     out     source               destination         
+    1    60 ACCEPT     tcp  --  !docker0 docker0  0.0.0.0/0            172.17.0.2           tcp dpt:80
+
+Chain DOCKER-ISOLATION (1 references)
+ pkts bytes target     prot opt in     out     source               destination         
+   10  1089 RETURN     all  --  *      *       0.0.0.0/0            0.0.0.0/0           
+";
+const NAT: &str = "\
+Chain PREROUTING (policy ACCEPT 0 packets, 0 bytes)
+ pkts bytes target     prot opt in     out     source               destination         
+    3   204 DOCKER     all  --  *      *       0.0.0.0/0            0.0.0.0/0            ADDRTYPE match dst-type LOCAL
+
+Chain INPUT (policy ACCEPT 0 packets, 0 bytes)
+ pkts bytes target     prot opt in     out     source               destination         
+
+Chain OUTPUT (policy ACCEPT 11 packets, 746 bytes)
+ pkts bytes target     prot opt in     out     source               destination         
+    3   180 DOCKER     all  --  *      *       0.0.0.0/0           !127.0.0.0/8          ADDRTYPE match dst-type LOCAL
+
+Chain POSTROUTING (policy ACCEPT 13 packets, 866 bytes)
+ pkts bytes target     prot opt in     out     source               destination         
+    1    60 MASQUERADE  all  --  *      !docker0  172.17.0.0/16        0.0.0.0/0           
+    0     0 MASQUERADE  tcp  --  *      *       172.17.0.2           172.17.0.2           tcp dpt:80
+
+Chain DOCKER (2 references)
+ pkts bytes target     prot opt in     out     source               destination         
+    1    84 RETURN     all  --  docker0 *       0.0.0.0/0            0.0.0.0/0           
+    2   120 DNAT       tcp  --  !docker0 *       0.0.0.0/0            0.0.0.0/0            tcp dpt:8000 to:172.17.0.2:80
+";
+
+/// The chains that a listing with counters stands for: the counters back from their short forms.
+fn read_listing(listing: &str, table: &str) -> Vec<ChainRow> {
+    let number = |text: &str| match text.strip_suffix('K') {
+        Some(thousands) => thousands.parse::<u64>().unwrap() * 1000,
+        None => text.parse().unwrap(),
+    };
+    let one = |text: &str| {
+        let mut lines = text.lines();
+        let head: Vec<&str> =
+            lines.next().unwrap().split([' ', '(', ')']).filter(|word| !word.is_empty()).collect();
+        let (policy, packets, bytes) = match head[2] {
+            "policy" => (Some(head[3]), number(head[4]), number(head[6])),
+            _ => (None, 0, 0),
+        };
+        let rules = lines.skip(1).enumerate().map(|(at, line)| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let cells = [words[3], words[5], words[6], words[7], words[8]];
+            let row = rule(head[1], at + 1, words[2], cells, &words[9..].join(" "), "");
+            RuleRow { table: table.to_owned(), packets: number(words[0]), bytes: number(words[1]), ..row }
+        });
+        let references = if policy.is_none() { number(head[2]) as usize } else { 0 };
+        let row = chain(head[1], policy, rules.collect());
+        ChainRow { table: table.to_owned(), references, packets, bytes, ..row }
+    };
+    listing.split("\n\n").map(one).collect()
+}
+
+#[test]
+fn the_articles_tables_byte_for_byte() {
+    let chains = [read_listing(FILTER, "filter"), read_listing(NAT, "nat")].concat();
+    assert_eq!(chains.iter().map(|chain| chain.rules.len()).sum::<usize>(), 7 + 6);
+    let tables = Tables { chains, ..Tables::default() };
+    prints(&tables, "iptables -L -v -n", FILTER);
+    prints(&tables, "iptables -L -t nat -v -n", NAT);
+}
+
+#[test]
+fn the_articles_bridges_byte_for_byte() {
+    let row = |index, name: &str, kind: &str, master: &str, mac: &str| InterfaceRow {
+        index,
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        network: if kind == "bridge" { name } else { master }.to_owned(),
+        master: master.to_owned(),
+        mac: mac.to_owned(),
+        state: "up".to_owned(),
+        ..InterfaceRow::default()
+    };
+    let interfaces = vec![
+        row(2, "br0", "bridge", "", "b8:88:e3:0e:05:ab"),
+        row(3, "eth0", "veth", "br0", "b8:88:e3:0e:05:ab"),
+        row(5, "tap0", "veth", "br0", "0a:62:de:b4:cd:01"),
+        row(6, "docker0", "bridge", "", "02:42:7f:0e:64:90"),
+        row(7, "veth6994522", "veth", "docker0", "0a:62:de:b4:cd:0c"),
+    ];
+    let expected = "bridge name\tbridge id\t\tSTP enabled\tinterfaces\n\
+                    br0\t\t8000.b888e30e05ab\tno\t\teth0\n\t\t\t\t\t\t\ttap0\n\
+                    docker0\t\t8000.02427f0e6490\tno\t\tveth6994522\n";
+    prints(&Tables { interfaces, ..Tables::default() }, "brctl show", expected);
+}
