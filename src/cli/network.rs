@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::client::{Daemon, is_refused};
 use super::container::{Entered, enter, inspect_each};
-use super::{Global, key_value, output};
+use super::{Global, key_value, output, values};
 use crate::control::Kind;
 use crate::control::ipam::SubnetSpec;
 use crate::control::model::{Driver, EndpointSpec, LinkSpec, NetworkSpec};
@@ -70,7 +70,7 @@ pub enum NetworkCommand {
     /// Put a container on one more network; one that has ended is on it when it runs again
     Connect {
         /// Its address there
-        #[arg(long)]
+        #[arg(long, value_parser = values::ip)]
         ip: Vec<IpAddr>,
         /// Its IPv6 address there
         #[arg(long, value_name = "IP")]
@@ -127,13 +127,13 @@ pub struct CreateArgs {
     #[arg(short, long, default_value = "bridge", value_parser = ["bridge"])]
     driver: String,
     /// A subnet, IPv4 or IPv6; chosen when none is given
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = values::cidr)]
     subnet: Vec<IpNet>,
     /// Hand addresses out of this part of the subnet only
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = values::cidr)]
     ip_range: Vec<IpNet>,
     /// The gateway's address
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = values::ip)]
     gateway: Vec<IpAddr>,
     /// An address that is somebody else's
     #[arg(long, value_name = "NAME=IP")]
@@ -148,8 +148,8 @@ pub struct CreateArgs {
     #[arg(long, value_name = "IP", value_parser = super::parse_name_server)]
     dns: Vec<IpAddr>,
     /// Metadata
-    #[arg(long, value_name = "KEY=VALUE", value_parser = super::label)]
-    label: Vec<(String, String)>,
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::label)]
+    label: Vec<String>,
     /// Kept and shown: whoever is here may join anyway
     #[arg(long)]
     attachable: bool,
@@ -353,7 +353,7 @@ fn spec(arguments: CreateArgs) -> anyhow::Result<NetworkSpec> {
     };
     let aux: Vec<(String, IpAddr)> = arguments.aux_address.iter().map(pair).collect::<anyhow::Result<_>>()?;
     let subnets = SubnetSpec::assemble(&arguments.subnet, &arguments.ip_range, &arguments.gateway, &aux)?;
-    let labels: BTreeMap<String, String> = arguments.label.into_iter().collect();
+    let labels: BTreeMap<String, String> = arguments.label.iter().map(|text| key_value(text)).collect();
     if arguments.name.is_empty() {
         bail!("a network needs a name");
     }

@@ -49,14 +49,11 @@ impl FromStr for EndpointSpec {
             Some(dockers) => dockers.split_once(',').unwrap_or((dockers, "")),
             None => text.split_once(':').unwrap_or((text, "")),
         };
-        if network == "container" {
-            return Err(Refused::new(
-                Kind::BadOption,
-                format!(
-                    "network '{text}' cannot be had: every container has a network namespace of its own; 'tapswitch \
-                     exec {settings} CMD' runs a command in that one's"
-                ),
-            ));
+        if let Some(name) = text.strip_prefix("container:").filter(|name| !name.contains('=')) {
+            let message = format!(
+                "network '{text}': 'tapswitch exec {name} CMD' runs a command in that container's network"
+            );
+            return Err(Refused::new(Kind::BadName, message));
         }
         let mut spec = Self::on(network);
         for setting in settings.split(',').filter(|setting| !setting.is_empty()) {

@@ -4,8 +4,6 @@
 //! again, it joins what it was on at the end, in the same order, as in Docker. `network connect` and
 //! `disconnect` change what one that has ended will be on, and nothing else.
 
-use std::sync::Arc;
-
 use super::{Container, ContainerSpec, DEFAULT_NETWORK, EndpointSpec, Listed, Model};
 use crate::control::{Id, Kind, Refused};
 
@@ -79,40 +77,6 @@ impl Model {
     pub(super) fn unjoin(&mut self, id: Id, network: &str) {
         self.container_mut(id).into_iter().for_each(|it| it.joins.retain(|join| join.network != network));
     }
-
-    /// Makes a container that has ended anew, with its id, its name, and what it is to be on; all, or nothing.
-    ///
-    /// # Errors
-    /// Those of [`Model::create_container`]; `bad_state` when it lives.
-    pub fn run_again(&mut self, id: Id, spec: &ContainerSpec, now_ns: u64) -> Result<&Container, Refused> {
-        let former = self.find_container(&id.to_string())?.clone();
-        if former.is_alive() {
-            return Err(Refused::new(
-                Kind::BadState,
-                format!("container '{}' is running already", former.name),
-            ));
-        }
-        self.containers.remove(&id);
-        let spec = ContainerSpec {
-            name: Some(former.name.clone()),
-            networks: former.joins.clone(),
-            links: Vec::new(),
-            ..spec.clone()
-        };
-        let planned = self.plan_container(&spec, id, now_ns);
-        let again = planned.map(|planned| Container {
-            created_ns: former.created_ns,
-            mode: former.mode.clone(),
-            // They hold as before, whether or not the others live.
-            links: former.links.clone(),
-            ..planned
-        });
-        let failure = again.as_ref().err().cloned();
-        let container = again.unwrap_or(former);
-        container.endpoints.iter().for_each(|endpoint| self.take(endpoint));
-        let container = self.containers.entry(id).or_insert(Arc::new(container));
-        failure.map_or(Ok(container), Err)
-    }
 }
 
 pub(super) fn already(container: &str, network: &str) -> Refused {
@@ -157,10 +121,11 @@ mod tests {
         assert!(on(&model).is_empty());
         model.connect_later("web", &EndpointSpec::on("net2")).unwrap();
         model.disconnect_later("web", "bridge").unwrap();
-        let again = model.run_again(id(40), &spec, 11).unwrap();
+        model.create_again(&spec, id(40), 11).unwrap();
+        let again = model.container(id(40)).unwrap();
         assert_eq!((again.created_ns, again.mode.as_str()), (9, "net2"));
         assert_eq!(on(&model), ["net1 eth0", "net2 eth1"], "counted from the beginning");
-        assert_eq!(model.run_again(id(40), &spec, 12).unwrap_err().kind, Kind::BadState);
+        assert_eq!(model.create_again(&spec, id(40), 12).unwrap_err().kind, Kind::BadState);
     }
 
     #[test]
@@ -173,17 +138,18 @@ mod tests {
         model.ended(id(40), Some(3), 10).unwrap();
         let taken = ContainerSpec { name: Some("thief".to_owned()), ..spec.clone() };
         model.create_container(&taken, id(42), 11).unwrap();
-        let why = refused(&mut model, |model| model.run_again(id(40), &spec, 12).map(drop));
+        let why = refused(&mut model, |model| model.create_again(&spec, id(40), 12).map(drop));
         assert_eq!(why.kind, Kind::AddressInUse);
         model.remove_container("thief", true).unwrap();
         model.remove_network("gone").unwrap();
-        let why = refused(&mut model, |model| model.run_again(id(40), &spec, 12).map(drop));
+        let why = refused(&mut model, |model| model.create_again(&spec, id(40), 12).map(drop));
         assert_eq!(why.kind, Kind::UnknownNetwork);
         let table = [("net1", Kind::NotConnected), ("moon", Kind::UnknownNetwork)];
         for (network, kind) in table {
             assert_eq!(refused(&mut model, |model| model.disconnect_later("web", network)).kind, kind);
         }
         model.disconnect_later("web", "gone").unwrap();
-        assert!(model.run_again(id(40), &spec, 12).unwrap().endpoints.is_empty());
+        model.create_again(&spec, id(40), 12).unwrap();
+        assert!(on(&model).is_empty());
     }
 }
