@@ -1,5 +1,6 @@
 //! `-f KEY=VALUE` of listings, as Docker's: values of one key are alternatives, keys must all hold.
 
+use crate::control::ports::Exposed;
 use crate::control::{Kind, Refused};
 
 /// What some keys can be asked for; of others anything can be.
@@ -16,6 +17,9 @@ fn mistake(key: &str, value: &str) -> Option<String> {
     let wanted = match allowed {
         Some(allowed) if !allowed.contains(&value) => allowed.join(", "),
         None if key == "exited" && value.parse::<i32>().is_err() => "an exit code".to_owned(),
+        None if matches!(key, "publish" | "expose") && value.parse::<Exposed>().is_err() => {
+            "PORT[-PORT][/PROTO]".to_owned()
+        }
         _ => return None,
     };
     Some(format!("invalid filter '{key}={value}': it takes {wanted}"))
@@ -49,20 +53,6 @@ impl Filters {
             }
         };
         flags.iter().map(one).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// Refuses values of `key` that no line could have.
-    ///
-    /// # Errors
-    /// `bad_option`.
-    pub fn check(&self, key: &str, allowed: &str, is_allowed: impl Fn(&str) -> bool) -> Result<(), Refused> {
-        let wrong = self.values(key).find(|value| !is_allowed(value));
-        wrong.map_or(Ok(()), |value| {
-            Err(Refused::new(
-                Kind::BadOption,
-                format!("invalid filter '{key}={value}': {key} takes {allowed}"),
-            ))
-        })
     }
 
     /// Whether anything is asked of `key`.

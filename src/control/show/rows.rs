@@ -217,16 +217,6 @@ impl NetworkRow {
     /// What `network ls -f` knows.
     pub const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 
-    /// Refuses filters' values that nothing has.
-    ///
-    /// # Errors
-    /// `bad_option`.
-    pub fn check(filters: &Filters) -> Result<(), Refused> {
-        filters.check("type", "custom or builtin", |kind| matches!(kind, "custom" | "builtin"))?;
-        let yes_or_no = |value: &str| matches!(value, "true" | "1" | "false" | "0");
-        filters.check("dangling", "true or false", yes_or_no)
-    }
-
     /// Whether `network prune` removes it: unused, and older than `until`, in nanoseconds since 1970.
     pub fn is_pruned(&self, filters: &Filters, until: Option<u64>) -> bool {
         let is_older = until.is_none_or(|until| since_1970(&self.created).is_some_and(|at| at < until));
@@ -347,20 +337,6 @@ impl ContainerRow {
         "ancestor", "before", "exited", "expose", "id", "label", "name", "network", "publish", "since",
         "status",
     ];
-
-    /// Refuses filters' values that nothing has.
-    ///
-    /// # Errors
-    /// `bad_option`.
-    pub fn check(filters: &Filters) -> Result<(), Refused> {
-        let states = ["created", "restarting", "running", "removing", "paused", "exited", "dead", "lost"];
-        filters.check("status", &states.join(", "), |state| states.contains(&state))?;
-        filters.check("exited", "an exit code", |code| code.parse::<i32>().is_ok())?;
-        for key in ["publish", "expose"] {
-            filters.check(key, "PORT[-PORT][/PROTO]", |ports| ports.parse::<Exposed>().is_ok())?;
-        }
-        Ok(())
-    }
 
     /// Whether it has one of the ports in `wanted`: inner ones that are exposed, or outer ones that are published.
     fn has_port(&self, wanted: &str, published: bool) -> bool {
