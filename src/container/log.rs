@@ -199,7 +199,7 @@ mod tests {
     fn the_newest_is_there_and_the_oldest_goes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let mut log = Log::open(&path, 10).unwrap();
+        let mut log = Log::open(&path, 12).unwrap();
         let mut following = Reader::open(&path).unwrap();
         for word in ["one\n", "two\n", "three\n", "four\n"] {
             log.append(word.as_bytes());
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(all(&mut Reader::open(&path).unwrap()), "one\ntwo\nthree\nfour\n");
         assert_eq!(all(&mut following), "one\ntwo\nthree\nfour\n", "from one file into the next");
         // Whoever comes back goes on where the log was.
-        let mut log = Log::open(&path, 10).unwrap();
+        let mut log = Log::open(&path, 12).unwrap();
         log.append(b"five\n");
         assert_eq!(all(&mut following), "five\n");
         assert_eq!(all(&mut Reader::open(&path).unwrap()), "three\nfour\nfive\n");
@@ -216,7 +216,7 @@ mod tests {
         }
         assert!(all(&mut Reader::open(&path).unwrap()).ends_with("997\n998\n999\n"));
         let sizes = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().metadata().unwrap().len());
-        assert!(sizes.max().unwrap() <= 10);
+        assert!(sizes.max().unwrap() <= 12);
         // What follows has missed some, and has the newest.
         assert!(all(&mut following).ends_with("999\n"));
     }
