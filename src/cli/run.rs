@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::client::Daemon;
 use super::container::parse_endpoint;
 use super::supervisor::Supervisor;
-use super::{Global, image};
+use super::{Global, image, values};
 use crate::container::{Output, Spec, log};
 use crate::control::Id;
 use crate::control::model::{ContainerSpec, EndpointSpec, LinkSpec};
@@ -52,10 +52,10 @@ pub struct RunArgs {
     #[arg(long, visible_alias = "net", value_name = "NET[:ip=..,mac=..,alias=..]", value_parser = parse_endpoint)]
     network: Vec<EndpointSpec>,
     /// Its address on the first network
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = values::ip)]
     ip: Vec<IpAddr>,
     /// Its MAC address on the first network
-    #[arg(long, value_name = "MAC")]
+    #[arg(long, value_name = "MAC", value_parser = values::mac)]
     mac_address: Option<MacAddr>,
     /// One more name for it on the first network
     #[arg(long, alias = "net-alias", value_name = "NAME")]
@@ -88,10 +88,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl: Vec<String>,
     /// A variable for the command
-    #[arg(short, long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::variable)]
     env: Vec<String>,
     /// Metadata
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = values::label)]
     label: Vec<String>,
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]
@@ -200,6 +200,17 @@ pub fn start(global: &Global, names: &[String]) -> anyhow::Result<u8> {
         launch(global, &Plan { again: true, ..Plan::new(facts.spec) }, face, false)?;
         println!("{name}");
         Ok(())
+    })
+}
+
+/// `tapswitch restart NAME..`: stops containers and runs them once more, in the background.
+///
+/// # Errors
+/// When one of them does not end, or is not known.
+pub fn restart(global: &Global, names: &[String], grace: Option<u64>) -> anyhow::Result<u8> {
+    super::each(names, |name| {
+        super::container::stop_one(global, name, super::container::grace(grace))?;
+        start(global, &[name.to_owned()]).map(drop)
     })
 }
 

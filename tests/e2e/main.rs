@@ -58,3 +58,4 @@ mod user_tcp;
 mod user_udp;
 mod ways_out;
 mod world;
+mod wrong_values;
