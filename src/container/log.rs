@@ -40,25 +40,38 @@ impl Log {
         Ok(Self { path: path.to_owned(), file, len, max })
     }
 
-    /// Appends what can be appended.
-    fn append(&mut self, bytes: &[u8]) {
-        let len = bytes.len() as u64;
-        if self.len > 0 && self.len + len > self.max && self.rotate().is_err() {
-            // Of bounded size, whatever happens.
-            let _ = self.file.set_len(0);
-            self.len = 0;
-        }
-        if self.file.write_all(bytes).is_ok() {
-            self.len += len;
-        } else {
-            self.len = self.file.metadata().map_or(self.len, |metadata| metadata.len());
+    /// Appends what can be appended; lines stay in one file, unless they are longer than one.
+    fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = usize::try_from(self.max.saturating_sub(self.len)).unwrap_or(usize::MAX);
+            let fits = match bytes.get(..room) {
+                None => bytes.len(),
+                Some(fitting) => fitting.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+            };
+            if fits == 0 && self.len > 0 {
+                self.rotate();
+                continue;
+            }
+            let (now, later) = bytes.split_at(if fits == 0 { room.clamp(1, bytes.len()) } else { fits });
+            if self.file.write_all(now).is_err() {
+                self.len = self.file.metadata().map_or(self.len, |metadata| metadata.len());
+                return;
+            }
+            self.len += now.len() as u64;
+            bytes = later;
         }
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        fs::rename(&self.path, older(&self.path))?;
-        *self = Self::open(&self.path, self.max)?;
-        Ok(())
+    fn rotate(&mut self) {
+        let renamed = fs::rename(&self.path, older(&self.path));
+        match renamed.and_then(|()| Self::open(&self.path, self.max)) {
+            Ok(next) => *self = next,
+            Err(_) => {
+                // Of bounded size, whatever happens.
+                let _ = self.file.set_len(0);
+                self.len = 0;
+            }
+        }
     }
 }
 
@@ -217,6 +230,10 @@ mod tests {
         assert!(all(&mut Reader::open(&path).unwrap()).ends_with("997\n998\n999\n"));
         let sizes = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().metadata().unwrap().len());
         assert!(sizes.max().unwrap() <= 12);
+        log.append(b"a line that is longer than a file\n");
+        assert_eq!(all(&mut Reader::open(&path).unwrap()), "is longer than a file\n");
+        (1..=999).rev().for_each(|number| log.append(format!("{number}\n{number}\n").as_bytes()));
+        log.append(b"999\n");
         // What follows has missed some, and has the newest.
         assert!(all(&mut following).ends_with("999\n"));
     }

@@ -173,7 +173,7 @@ fn a_start_that_fails_keeps_the_container(lab: &Lab) {
     assert_eq!(before["state"], "exited");
     // Somebody else has its address now.
     lab.ok("run -d --name other --network net1:ip=10.1.0.9");
-    assert!(lab.refused("start web").contains("10.1.0.9 is in use"));
+    assert!(lab.refused("start web").contains("10.1.0.9 on network 'net1' is in use"));
     let same = |row: &serde_json::Value| ["id", "name", "state", "addresses"].map(|key| row[key].clone());
     assert_eq!(same(&lab.row("ps -a", "name", "web")), same(&before));
     assert!(lab.refused("start other").contains("is running already"));
