@@ -62,9 +62,21 @@ impl Log {
         }
     }
 
+    /// Begins a new file, so that there is one of this name at any time.
     fn rotate(&mut self) {
-        let renamed = fs::rename(&self.path, older(&self.path));
-        match renamed.and_then(|()| Self::open(&self.path, self.max)) {
+        let begin = || {
+            let (older, new) = (with(&self.path, ".1"), with(&self.path, ".new"));
+            // The first time there is none.
+            let _ = fs::remove_file(&older);
+            fs::hard_link(&self.path, &older)?;
+            // One that was begun by a supervisor that was killed.
+            let _ = fs::remove_file(&new);
+            let mut next = Self::open(&new, self.max)?;
+            fs::rename(&new, &self.path)?;
+            next.path.clone_from(&self.path);
+            io::Result::Ok(next)
+        };
+        match begin() {
             Ok(next) => *self = next,
             Err(_) => {
                 // Of bounded size, whatever happens.
@@ -75,10 +87,10 @@ impl Log {
     }
 }
 
-/// What the file before this one is called.
-fn older(path: &Path) -> PathBuf {
+/// A file's name with something behind it: `.1` is the file before this one.
+fn with(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
-    name.push(".1");
+    name.push(ending);
     name.into()
 }
 
@@ -104,7 +116,7 @@ impl Reader {
 
     /// The file before the newer one, but for one that was read already.
     fn older_than(&self, read: Option<u64>) -> Option<File> {
-        let older = File::open(older(&self.path)).ok()?;
+        let older = File::open(with(&self.path, ".1")).ok()?;
         let inode = inode(&older);
         // The newer one may have become the older one this moment.
         (inode != read && inode != self::inode(&self.newer)).then_some(older)
@@ -124,7 +136,7 @@ impl Read for Reader {
             let n = self.newer.read(buffer)?;
             let next = File::open(&self.path).ok().filter(|next| n == 0 && inode(next) != inode(&self.newer));
             let Some(next) = next else { return Ok(n) };
-            // What was written to this one was written before it was renamed.
+            // What was written to this one was written before it lost its name.
             let n = self.newer.read(buffer)?;
             if n > 0 {
                 return Ok(n);
@@ -243,7 +255,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut log = Log::open(&path, 10).unwrap();
-        fs::create_dir_all(older(&path).join("in the way")).unwrap();
+        fs::create_dir_all(with(&path, ".1").join("in the way")).unwrap();
         (0..100).for_each(|_| log.append(b"1234567"));
         assert_eq!(fs::read(&path).unwrap(), b"1234567");
     }
