@@ -519,7 +519,7 @@ fn a_state_that_cannot_be_used_is_kept(lab: &Lab) {
     fs::remove_dir(&file).unwrap();
     fs::write(&file, &text).unwrap();
     if !lab.is_root() {
-        fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
         let said = lab.refused("daemon");
         assert!(
             said.starts_with("cannot read the state in ") && said.contains("Permission denied"),
