@@ -283,6 +283,7 @@ fn exec_request(pid: Pid, script: &str) -> exec::Request {
         workdir: None,
         terminal: false,
         interactive: false,
+        stdin_open: false,
     }
 }
 

@@ -200,10 +200,11 @@ pub fn start(global: &Global, names: &[String]) -> anyhow::Result<u8> {
         }
         let _: String = daemon.call(Request::ContainerRemove { name: name.to_owned(), force: false })?;
         drop(daemon);
+        let face = Face { detach: true, tty: facts.spec.tty, interactive: facts.spec.interactive };
         launch(
             global,
             &Plan { spec: facts.spec, auto_remove: false, workdir: None, plain: false },
-            Face::DETACHED,
+            face,
             false,
         )?;
         println!("{name}");
@@ -290,6 +291,7 @@ pub(super) fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyh
         workdir: plan.workdir.clone(),
         terminal: face.tty,
         interactive: face.interactive && !face.detach,
+        stdin_open: face.interactive && face.detach,
         sysctls,
         files: Some(created.directory.clone()),
         taps: created.networks.len(),
@@ -331,6 +333,8 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         hostname: arguments.hostname.or(own),
         command: arguments.command,
         env: super::variables(&arguments.env),
+        tty: arguments.tty,
+        interactive: arguments.interactive,
         sysctls: arguments
             .sysctl
             .iter()

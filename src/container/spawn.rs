@@ -34,6 +34,8 @@ pub struct Spec {
     pub terminal: bool,
     /// Whether the command gets our stdin; else it reads from `/dev/null`.
     pub interactive: bool,
+    /// Without a terminal: whether standard input, to which nobody writes, does not end.
+    pub stdin_open: bool,
     /// Kernel settings (`net.*` and the few others that namespaces have of their own).
     pub sysctls: Vec<(String, String)>,
     /// A directory with `hosts`, `hostname`, `resolv.conf`, `nsswitch.conf`, to be mounted over
@@ -91,7 +93,7 @@ pub fn spawn(spec: &Spec) -> Result<Prepared, SpawnError> {
     let pty = if spec.terminal { Some(Pty::open().map_err(ours)?) } else { None };
     let stdio = match &pty {
         Some(pty) => Stdio::terminal(pty),
-        None => Stdio::inherit(spec.interactive, spec.log()),
+        None => Stdio::inherit(spec.interactive, spec.stdin_open, spec.log()),
     };
     let (child, channel) = fork_init(spec, stdio.map_err(ours)?)?;
     channel.send(&Word::Mapped, &[]).map_err(ours)?;

@@ -73,6 +73,12 @@ pub struct ContainerSpec {
     pub image: String,
     /// Environment of the command.
     pub env: Vec<(String, String)>,
+    /// Whether the command has a terminal, also when it is started once more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
+    /// Whether its standard input is open, also when it is started once more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interactive: bool,
     /// Settings of its own network stack, key and value.
     pub sysctls: Vec<(String, String)>,
     /// Whether it forwards packets between its interfaces; IPv4 alone, as in Docker, when it is not said.
