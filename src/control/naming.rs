@@ -188,5 +188,6 @@ mod tests {
         assert_eq!(nearest("brige", ["net1", "bridge"]), Some("bridge"));
         assert_eq!(nearest("frontend", ["net1", "bridge"]), None);
         assert_eq!(nearest("x", []), None);
+        assert_eq!(nearest("x", ["u"]), None, "a letter for a letter is another name");
     }
 }

@@ -305,4 +305,6 @@ fn started_once_more_it_has_its_terminal_and_input(lab: &Lab) {
     succeeded("bash", &lab.words(&["run", "-itd", "--name", "shell", "bash"]));
     lab.ok("restart -t 0 shell");
     assert_eq!(lab.inside("shell", "echo here"), "here\n");
+    // A shell with a terminal does not care for SIGTERM.
+    lab.ok("rm -f shell");
 }
