@@ -283,7 +283,6 @@ fn exec_request(pid: Pid, script: &str) -> exec::Request {
         workdir: None,
         terminal: false,
         interactive: false,
-        stdin_open: false,
     }
 }
 
