@@ -313,7 +313,7 @@ pub fn logs(global: &Global, name: &str, follow: bool) -> anyhow::Result<u8> {
     let mut daemon = Daemon::connect(&global.socket())?;
     let facts = find(&mut daemon, name)?;
     let path = facts.directory.join("log");
-    let mut file = match std::fs::File::open(&path) {
+    let mut file = match container::log::Reader::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!("container '{}' keeps no log: it runs in the foreground of its terminal", facts.name)
         }

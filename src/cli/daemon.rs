@@ -114,6 +114,11 @@ fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Resul
     };
     // One for a single command keeps nothing, unless there is something to come back to.
     let transient = arguments.transient && !file.as_ref().is_some_and(|file| file.exists());
+    let notes = Arc::clone(&waits);
+    let say = move |line: &str| match notes.lock().ok().as_deref() {
+        Some(Some(waits)) => client::tell_note(waits, line),
+        _ => eprintln!("tapswitch: {line}"),
+    };
     let ready = move || match take(&waits) {
         Some(waits) => client::tell_ready(waits, "ready"),
         None => eprintln!(
@@ -132,6 +137,7 @@ fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Resul
         uplink: arguments.uplink == "user",
         transient,
         state: file.filter(|_| !transient),
+        say: Box::new(say),
         ready: Some(Box::new(ready)),
     })
 }

@@ -68,7 +68,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
         &["--pids-limit", "--ulimit", "--shm-size", "--blkio-weight", "--oom-kill-disable"],
         NOT_RATIONED,
     ),
-    ("run", &["--device", "--gpus", "--log-driver", "--log-opt", "--storage-opt", "--cidfile"], NO_DRIVER),
+    ("run", &["--device", "--gpus", "--log-driver", "--storage-opt", "--cidfile"], NO_DRIVER),
     ("run", &["--restart"], "a container that has ended stays so: 'tapswitch start NAME' starts it again"),
     ("run", &["--stop-signal", "--stop-timeout"], "'tapswitch stop -t 30 NAME' says how long it may take"),
     ("run", &["--health-cmd", "--health-interval", "--no-healthcheck"], "'tapswitch exec NAME CMD' asks it"),

@@ -16,11 +16,11 @@ use super::endpoints::Place;
 use super::uplinks::Parent;
 use super::{Answer, Daemon, Handled, failed, netlink, next, now};
 use crate::control::model::{
-    ContainerKind, ContainerSpec, Endpoint, EndpointSpec, Listed, State, Unswitched,
+    Container, ContainerKind, ContainerSpec, Endpoint, EndpointSpec, Listed, State, Unswitched,
 };
 use crate::control::names;
 use crate::control::ports::{Exposed, PublishSpec};
-use crate::control::requests::{ContainerFacts, Created, Joined, Notice};
+use crate::control::requests::{ContainerFacts, Created, Joined};
 use crate::control::state::{Process, Whence};
 use crate::control::{Id, Kind, Refused};
 use crate::io::host;
@@ -35,6 +35,8 @@ pub(super) struct Shell {
     pub(super) auto_remove: bool,
     /// Reaches the interfaces inside; a nursery's would keep the namespace alive, so none there.
     pub(super) netlink: Option<Netlink>,
+    /// What it was before it was created once more, until it runs.
+    pub(super) former: Option<Container>,
     /// How a next daemon finds it.
     pub(super) whence: Whence,
     pub(super) pidfd: Option<OwnedFd>,
@@ -48,6 +50,8 @@ pub(super) struct Shell {
     pub(super) resolv_conf: String,
     /// The pidfd is to be watched from now on.
     pub(super) unwatched: bool,
+    /// TAPs that its supervisor is to hold when it has come.
+    pub(super) unheld: Vec<(Id, OwnedFd)>,
     /// The connection of its supervisor, who made it; none for what is plugged in, and for those that outlived a
     /// daemon until they are adopted.
     pub(super) supervisor: Option<usize>,
@@ -82,6 +86,29 @@ impl Daemon {
         }
     }
 
+    /// Takes addresses for a container that has ended, to be run once more.
+    pub(super) fn container_again(&mut self, connection: usize, name: &str) -> Handled {
+        let container = self.model.find_container(name)?;
+        let (id, name) = (container.id, container.name.clone());
+        if container.kind == ContainerKind::Plugged {
+            let mend = format!("'{name}' is plugged in, not ours to start: 'tapswitch plug {name}'");
+            return Err(Refused::new(Kind::NotOurs, mend));
+        }
+        let shell = self.containers.get(&id);
+        let (spec, auto_remove) = shell.map(|it| (it.spec.clone(), it.auto_remove)).unwrap_or_default();
+        let spec = ContainerSpec { name: Some(name), ..spec };
+        let former = self.transact(|model| model.create_again(&spec, id, host::now_ns()))?;
+        let (supervisor, former) = (Some(connection), Some(former));
+        self.containers.insert(id, Shell { spec, auto_remove, supervisor, former, ..Shell::default() });
+        match self.write_files(id) {
+            Ok(created) => now(created),
+            Err(error) => {
+                self.forget(id);
+                Err(failed(&format!("cannot write the container's files: {error}")))
+            }
+        }
+    }
+
     /// Takes names and addresses.
     fn declare(
         &mut self,
@@ -103,6 +130,7 @@ impl Daemon {
 
     fn write_files(&self, id: Id) -> std::io::Result<Created> {
         let directory = self.runtime.create(id)?;
+        self.runtime.forget_exit(id);
         let container = self.model.container(id).ok_or(std::io::ErrorKind::NotFound)?;
         self.runtime.write(id, "hosts", &names::hosts(&self.model, container))?;
         self.runtime.write(id, "hostname", &format!("{}\n", container.hostname))?;
@@ -146,6 +174,8 @@ impl Daemon {
         let started = self.start(id, process, descriptors);
         if started.is_err() {
             self.forget(id);
+        } else if let Some(shell) = self.containers.get_mut(&id) {
+            shell.former = None;
         }
         started
     }
@@ -246,6 +276,9 @@ impl Daemon {
             self.kill(id);
             self.end(id, None);
         }
+        if let Some(shell) = self.containers.get_mut(&id) {
+            shell.former = None;
+        }
         self.forget(id);
         now(name)
     }
@@ -293,7 +326,9 @@ impl Daemon {
             self.model.disconnect(word, &endpoint.network.to_string())?;
             return Err(refused);
         }
-        self.notices.extend(held.map(|(who, tap)| (who, Notice::Hold(endpoint.network), tap)));
+        if let Some(tap) = held {
+            self.hold(id, endpoint.network, tap);
+        }
         self.rename_ports(id);
         self.membership_changed(&[endpoint.network]);
         self.joined(id, &endpoint)
@@ -541,12 +576,20 @@ impl Daemon {
         self.membership_changed(&networks);
     }
 
-    /// Removes every trace of a container.
+    /// Removes every trace of a container; one that was created once more and did not come to run is what it was.
     pub(super) fn forget(&mut self, id: Id) {
         if self.model.container(id).is_some_and(|container| container.is_alive()) {
             self.ended.push((id, None));
         }
         self.release_endpoints(id);
+        if let Some(shell) = self.containers.get_mut(&id)
+            && let Some(former) = shell.former.take()
+        {
+            (shell.netlink, shell.pidfd, shell.supervisor) = (None, None, None);
+            self.model.put_back(former);
+            let _ = self.tell_switch();
+            return;
+        }
         let _ = self.model.remove_container(&id.to_string(), true);
         self.containers.remove(&id);
         self.runtime.remove(id);

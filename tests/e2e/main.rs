@@ -29,6 +29,7 @@ mod host;
 mod host_port;
 mod idle;
 mod inside;
+mod killed;
 mod labs;
 mod many_networks;
 mod names;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -73,12 +74,16 @@ pub struct ContainerSpec {
     pub image: String,
     /// Environment of the command.
     pub env: Vec<(String, String)>,
-    /// Whether the command has a terminal, also when it is started once more.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub tty: bool,
-    /// Whether its standard input is open, also when it is started once more.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// Where the command starts.
+    pub workdir: Option<PathBuf>,
+    /// Whether the command has a terminal.
+    pub terminal: bool,
+    /// Whether the command's standard input is open: also when nobody writes to it, in the background.
     pub interactive: bool,
+    /// Whether its TAPs carry plain frames, whatever the daemon's default is.
+    pub plain: bool,
+    /// How many bytes a file of its log holds at most.
+    pub log_size: Option<u64>,
     /// Settings of its own network stack, key and value.
     pub sysctls: Vec<(String, String)>,
     /// Whether it forwards packets between its interfaces; IPv4 alone, as in Docker, when it is not said.
@@ -189,6 +194,31 @@ impl Model {
             self.take(endpoint);
         }
         Ok(self.containers.entry(id).or_insert_with(|| container.into()))
+    }
+
+    /// Makes a container that has ended once more, of the same id: as it was before when that is refused.
+    ///
+    /// # Errors
+    /// As [`create_container`](Self::create_container); `bad_state` if it has not ended.
+    pub fn create_again(&mut self, spec: &ContainerSpec, id: Id, now_ns: u64) -> Result<Container, Refused> {
+        let former = self.containers.get(&id).cloned().ok_or_else(|| unknown(&id.short()))?;
+        if former.is_alive() {
+            let text = format!("container '{}' is running already", former.name);
+            return Err(Refused::new(Kind::BadState, text));
+        }
+        self.containers.remove(&id);
+        if let Err(refused) = self.create_container(spec, id, now_ns) {
+            self.containers.insert(id, former);
+            return Err(refused);
+        }
+        self.container_mut(id).into_iter().for_each(|it| it.created_ns = former.created_ns);
+        Ok(Arc::unwrap_or_clone(former))
+    }
+
+    /// A container that was created once more did not come to run: it is again what it was before, and has ended.
+    pub fn put_back(&mut self, former: Container) {
+        let left = self.containers.insert(former.id, Arc::new(former));
+        left.iter().flat_map(|it| &it.endpoints).for_each(|endpoint| self.release(endpoint));
     }
 
     /// Joins a container to one more network.
