@@ -101,7 +101,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("connect", &["--ip6"], "--ip takes addresses of both versions"),
     ("disconnect", &["-f", "--force"], "'tapswitch rm -f NAME' ends a container that hangs"),
     ("start", &["-a", "--attach", "-i", "--interactive"], "'tapswitch logs -f NAME' prints what it writes"),
-    ("logs", &["-n", "--tail"], "'tapswitch logs NAME | tail -n 5' prints its end"),
+    ("logs", &["-n", "--tail"], "'tapswitch logs NAME' prints all of it: pipe that to 'tail -n 5'"),
     (
         "logs",
         &["--since", "--until", "-t", "--timestamps"],
