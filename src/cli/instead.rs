@@ -226,8 +226,8 @@ mod tests {
                 "'tapswitch network create' takes no 'b': 'tapswitch network create --help' lists what it takes",
             ),
             (
-                "tapswitch network create --attachable a",
-                "no '--attachable': every container may join a network of this switch",
+                "tapswitch network create --ingress a",
+                "no '--ingress': every container may join a network of this switch",
             ),
             ("tapswitch network crate a", "no 'crate': did you mean 'tapswitch network create'?"),
             ("tapswitch zzz", "no 'zzz': 'tapswitch --help' lists what there is"),
