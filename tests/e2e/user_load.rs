@@ -16,10 +16,9 @@ scenarios! {
     who_is_slow_is_slow_alone
 }
 
-/// Connections at once, where the limit of descriptors allows so many. `CONNECTIONS=10000 cargo test --test e2e
-/// as_many_as` wants more and takes two minutes: their ends come all at once, overflow the TAP's queue of a thousand,
-/// and come again and again.
-const WANTED: u64 = 3_000;
+/// Connections at once, where the limit of descriptors allows so many; `CONNECTIONS=N` wants others. What they all say
+/// at once, and their ends, take a TAP's queue that holds more than the kernel's usual thousand (`io::tap::QUEUE`).
+const WANTED: u64 = 10_000;
 /// Descriptors of each process for other things.
 const SPARE: u64 = 200;
 
