@@ -12,12 +12,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::Position;
 use super::model::{Container, ContainerSpec, Network, Rule, StaticRoute};
-use super::{Id, Model, Refused, sysctl};
+use super::{Model, Refused, sysctl};
 use crate::dataplane::Settings;
 
 /// The format's version. One that is read by older versions wrongly, or not at all, has a higher number.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The oldest one that is read.
+pub const OLDEST: u32 = 1;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,9 @@ pub struct Saved {
     version: u32,
     /// The boot of the machine that processes and namespaces are of (`/proc/sys/kernel/random/boot_id`).
     pub boot: String,
+    /// Which records of changes it knows already.
+    #[serde(default)]
+    pub journal: Position,
     /// Networks and uplinks.
     pub networks: Vec<Network>,
     /// Containers, and who has the ports of uplinks and of the host.
@@ -100,7 +106,9 @@ pub struct Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum BadState {
     /// Of a version that we do not know.
-    #[error("it is of format {0}, and this tapswitch reads format {VERSION}: use the version that wrote it")]
+    #[error(
+        "it is of format {0}, and this tapswitch reads formats {OLDEST} to {VERSION}: use the version that wrote it"
+    )]
     Version(u64),
     /// Cut off, or something else altogether.
     #[error("it is no state of a tapswitch: {0}")]
@@ -111,21 +119,18 @@ pub enum BadState {
 }
 
 impl Saved {
-    /// What is to be kept of a model; `shell` tells what is beside it.
-    pub fn of(model: &Model, boot: &str, shell: impl Fn(Id) -> KeptShell) -> Self {
-        let default: BTreeMap<_, _> = sysctl::all(&Settings::default()).into_iter().collect();
-        let set =
-            sysctl::all(&model.settings).into_iter().filter(|(key, value)| default.get(key) != Some(value));
+    /// What is to be kept of a model; `kept` tells what of a container.
+    pub fn of(model: &Model, boot: &str, kept: impl Fn(&Container) -> Kept) -> Self {
         let (networks, containers) = model.everything();
-        let kept = |container: &Container| Kept { container: container.clone(), shell: shell(container.id) };
         Self {
             version: VERSION,
             boot: boot.to_owned(),
+            journal: Position::default(),
             networks: networks.cloned().collect(),
             containers: containers.map(kept).collect(),
             rules: model.rules().to_vec(),
             routes: model.routes().cloned().collect(),
-            settings: set.map(|(key, value)| (key.to_owned(), value.to_string())).collect(),
+            settings: changed_settings(model),
         }
     }
 
@@ -148,9 +153,16 @@ impl Saved {
         }
         // First the version alone: of another one, the rest means something else.
         let Version { version } = serde_json::from_slice(text)?;
-        if version != u64::from(VERSION) {
+        if !(u64::from(OLDEST)..=u64::from(VERSION)).contains(&version) {
             return Err(BadState::Version(version));
         }
         Ok(serde_json::from_slice(text)?)
     }
+}
+
+/// What `sysctl` has set, where it is not the default.
+pub(super) fn changed_settings(model: &Model) -> BTreeMap<String, String> {
+    let default: BTreeMap<_, _> = sysctl::all(&Settings::default()).into_iter().collect();
+    let set = sysctl::all(&model.settings).into_iter().filter(|(key, value)| default.get(key) != Some(value));
+    set.map(|(key, value)| (key.to_owned(), value.to_string())).collect()
 }

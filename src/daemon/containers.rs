@@ -16,11 +16,11 @@ use super::endpoints::Place;
 use super::uplinks::Parent;
 use super::{Answer, Daemon, Handled, failed, netlink, next, now};
 use crate::control::model::{
-    ContainerKind, ContainerSpec, Endpoint, EndpointSpec, Listed, State, Unswitched,
+    Container, ContainerKind, ContainerSpec, Endpoint, EndpointSpec, Listed, State, Unswitched,
 };
 use crate::control::names;
 use crate::control::ports::{Exposed, PublishSpec};
-use crate::control::requests::{ContainerFacts, Created, Joined, Notice};
+use crate::control::requests::{ContainerFacts, Created, Joined};
 use crate::control::state::{Process, Whence};
 use crate::control::{Id, Kind, Refused};
 use crate::io::host;
@@ -37,6 +37,8 @@ pub(super) struct Shell {
     pub(super) netlink: Option<Netlink>,
     /// Reaches the interface that has moved inside out of a nursery.
     pub(super) outside: Option<FromOutside>,
+    /// What it was before it was created once more, until it runs.
+    pub(super) former: Option<Container>,
     /// How a next daemon finds it.
     pub(super) whence: Whence,
     pub(super) pidfd: Option<OwnedFd>,
@@ -50,6 +52,8 @@ pub(super) struct Shell {
     pub(super) resolv_conf: String,
     /// The pidfd is to be watched from now on.
     pub(super) unwatched: bool,
+    /// TAPs that its supervisor is to hold when it has come.
+    pub(super) unheld: Vec<(Id, OwnedFd)>,
     /// The connection of its supervisor, who made it; none for what is plugged in, and for those that outlived a
     /// daemon until they are adopted.
     pub(super) supervisor: Option<usize>,
@@ -84,6 +88,29 @@ impl Daemon {
         }
     }
 
+    /// Takes addresses for a container that has ended, to be run once more.
+    pub(super) fn container_again(&mut self, connection: usize, name: &str) -> Handled {
+        let container = self.model.find_container(name)?;
+        let (id, name) = (container.id, container.name.clone());
+        if container.kind == ContainerKind::Plugged {
+            let mend = format!("'{name}' is plugged in, not ours to start: 'tapswitch plug {name}'");
+            return Err(Refused::new(Kind::NotOurs, mend));
+        }
+        let shell = self.containers.get(&id);
+        let (spec, auto_remove) = shell.map(|it| (it.spec.clone(), it.auto_remove)).unwrap_or_default();
+        let spec = ContainerSpec { name: Some(name), ..spec };
+        let former = self.transact(|model| model.create_again(&spec, id, host::now_ns()))?;
+        let (supervisor, former) = (Some(connection), Some(former));
+        self.containers.insert(id, Shell { spec, auto_remove, supervisor, former, ..Shell::default() });
+        match self.write_files(id) {
+            Ok(created) => now(created),
+            Err(error) => {
+                self.forget(id);
+                Err(failed(&format!("cannot write the container's files: {error}")))
+            }
+        }
+    }
+
     /// Takes names and addresses.
     fn declare(
         &mut self,
@@ -103,8 +130,9 @@ impl Daemon {
         Ok(id)
     }
 
-    fn write_files(&self, id: Id) -> std::io::Result<Created> {
+    pub(super) fn write_files(&self, id: Id) -> std::io::Result<Created> {
         let directory = self.runtime.create(id)?;
+        self.runtime.forget_exit(id);
         let container = self.model.container(id).ok_or(std::io::ErrorKind::NotFound)?;
         self.runtime.write(id, "hosts", &names::hosts(&self.model, container))?;
         self.runtime.write(id, "hostname", &format!("{}\n", container.hostname))?;
@@ -148,6 +176,8 @@ impl Daemon {
         let started = self.start(id, process, descriptors);
         if started.is_err() {
             self.forget(id);
+        } else if let Some(shell) = self.containers.get_mut(&id) {
+            shell.former = None;
         }
         started
     }
@@ -248,6 +278,9 @@ impl Daemon {
             self.kill(id);
             self.end(id, None);
         }
+        if let Some(shell) = self.containers.get_mut(&id) {
+            shell.former = None;
+        }
         self.forget(id);
         now(name)
     }
@@ -266,11 +299,12 @@ impl Daemon {
         })
     }
 
-    /// Whether a container may join a network at all, before the client looks into it.
+    /// Whether a container may join a network at all, before the client looks into it, if it runs.
     pub(super) fn connect_plan(&self, word: &str, network: &str) -> Handled {
         let container = self.model.find_container(word)?;
         self.model.check_joins(container, network)?;
-        now(self.model.find_network(network)?.has_ipv6())
+        let has_ipv6 = self.model.find_network(network)?.has_ipv6();
+        now(Some(has_ipv6).filter(|_| container.is_alive() || container.kind != ContainerKind::Run))
     }
 
     pub(super) fn connect(
@@ -280,22 +314,33 @@ impl Daemon {
         configure: bool,
         descriptors: Vec<OwnedFd>,
     ) -> Handled {
+        let id = self.model.find_container(word)?.id;
+        let runs = self.model.container(id).is_some_and(|it| it.is_alive() || it.kind != ContainerKind::Run);
+        if !runs {
+            self.model.connect_later(word, spec)?;
+            return now(None::<Joined>);
+        }
         let mut descriptors = descriptors.into_iter();
         let tun = next(&mut descriptors, "a TAP")?;
         let netlink = netlink(next(&mut descriptors, "a netlink socket")?)?;
-        let (container, endpoint) = self.model.connect(word, spec)?;
-        let (id, endpoint) = (container.id, endpoint.clone());
+        let before = self.ways_out(id);
+        let endpoint = self.model.connect(word, spec)?.1.clone();
         // What it publishes may come in by this network now.
         if let Err(refused) = self.tell_switch() {
             self.model.disconnect(word, &endpoint.network.to_string())?;
             return Err(refused);
         }
         let held = self.to_be_held(id, &tun);
+        self.replace_default_routes(id, before);
+        let joined = self.ways_out(id);
         if let Err(refused) = self.attach(id, &endpoint, tun, &Place::Inside(&netlink), configure) {
             self.model.disconnect(word, &endpoint.network.to_string())?;
+            self.replace_default_routes(id, joined);
             return Err(refused);
         }
-        self.notices.extend(held.map(|(who, tap)| (who, Notice::Hold(endpoint.network), tap)));
+        if let Some(tap) = held {
+            self.hold(id, endpoint.network, tap);
+        }
         self.rename_ports(id);
         self.membership_changed(&[endpoint.network]);
         self.joined(id, &endpoint)
@@ -307,6 +352,9 @@ impl Daemon {
         }
         let container = self.model.find_container(word)?;
         let id = container.id;
+        if !container.is_alive() {
+            return now(self.model.disconnect_later(word, network)?);
+        }
         let before = self.ways_out(id);
         let endpoint = self.model.disconnect(word, network)?;
         self.remove_interface(id, &endpoint);
@@ -543,17 +591,25 @@ impl Daemon {
         let networks = self.networks_of(id);
         for endpoint in container.endpoints.clone() {
             self.detach(&endpoint);
-            let _ = self.model.disconnect(&id.to_string(), &endpoint.network.to_string());
+            let _ = self.model.leave(&id.to_string(), &endpoint.network.to_string());
         }
         self.membership_changed(&networks);
     }
 
-    /// Removes every trace of a container.
+    /// Removes every trace of a container; one that was created once more and did not come to run is what it was.
     pub(super) fn forget(&mut self, id: Id) {
         if self.model.container(id).is_some_and(|container| container.is_alive()) {
             self.ended.push((id, None));
         }
         self.release_endpoints(id);
+        if let Some(shell) = self.containers.get_mut(&id)
+            && let Some(former) = shell.former.take()
+        {
+            (shell.netlink, shell.pidfd, shell.supervisor) = (None, None, None);
+            self.model.put_back(former);
+            let _ = self.tell_switch();
+            return;
+        }
         let _ = self.model.remove_container(&id.to_string(), true);
         self.containers.remove(&id);
         self.runtime.remove(id);

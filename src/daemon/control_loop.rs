@@ -17,7 +17,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::runtime::Runtime;
 use super::{Answer, Daemon, Handled};
-use crate::control::requests::{Envelope, Reply, VERSION};
+use crate::control::requests::{Envelope, OLDEST, Reply, VERSION};
 use crate::control::{Id, Kind, Refused};
 use crate::io::control_socket::{Connection, Message, ProtocolError};
 use crate::io::descriptors::{self, Room};
@@ -107,9 +107,9 @@ impl ControlLoop {
                 }
             }
             self.watch_new_processes(&mut daemon);
-            self.answer_waiting(&mut daemon);
-            self.tell_supervisors(&mut daemon);
             again = daemon.save_changes();
+            self.answer_waiting(&mut daemon);
+            self.tell_supervisors(&mut daemon, None);
             if self.starved {
                 // This turn may have closed something.
                 self.accept(&mut daemon);
@@ -120,8 +120,10 @@ impl ControlLoop {
         Ok(())
     }
 
-    fn tell_supervisors(&mut self, daemon: &mut Daemon) {
-        for (token, notice, descriptor) in std::mem::take(&mut daemon.notices) {
+    /// Hands out notices, but for those to `asking`, who waits for an answer first.
+    fn tell_supervisors(&mut self, daemon: &mut Daemon, asking: Option<usize>) {
+        for (token, notice, descriptor) in daemon.notices.extract_if(.., |(token, ..)| Some(*token) != asking)
+        {
             if let (Some(connection), Ok(text)) =
                 (self.connections.get_mut(&token), serde_json::to_vec(&notice))
             {
@@ -200,23 +202,31 @@ impl ControlLoop {
     fn answer(&mut self, daemon: &mut Daemon, token: usize, message: Message) -> bool {
         let handled =
             parse(&message.text).and_then(|envelope| daemon.handle(token, envelope.request, message));
-        match handled {
-            Ok(Answer::WhenEnded(id)) => {
+        // What is answered outlives us.
+        let noted = daemon.note_changes();
+        self.tell_supervisors(daemon, Some(token));
+        match (handled, noted) {
+            (Ok(Answer::WhenEnded(id)), _) => {
                 self.waiting.push((token, id));
                 true
             }
-            Ok(Answer::Now(value)) => self.reply(token, Ok(value)),
-            Err(refused) => self.reply(token, Err(refused)),
+            (Ok(Answer::Now(value)), Ok(())) => self.reply(token, Ok(value)),
+            (Ok(Answer::Now(value)), Err(why)) => self.send(token, &Reply::Remarked(value, why)),
+            (Err(refused), _) => self.reply(token, Err(refused)),
         }
     }
 
     fn reply(&mut self, token: usize, result: Result<serde_json::Value, Refused>) -> bool {
-        let Some(connection) = self.connections.get_mut(&token) else { return false };
         let reply = match result {
             Ok(value) => Reply::Ok(value),
             Err(refused) => Reply::Error(refused),
         };
-        serde_json::to_vec(&reply).is_ok_and(|text| connection.send(&text).is_ok())
+        self.send(token, &reply)
+    }
+
+    fn send(&mut self, token: usize, reply: &Reply) -> bool {
+        let Some(connection) = self.connections.get_mut(&token) else { return false };
+        serde_json::to_vec(reply).is_ok_and(|text| connection.send(&text).is_ok())
     }
 
     /// Containers that were started since the last turn: watch for their end.
@@ -291,12 +301,14 @@ fn parse(text: &[u8]) -> Result<Envelope, Refused> {
     let bad =
         |error: serde_json::Error| Refused::new(Kind::BadRequest, format!("this is not a request: {error}"));
     let Version { version } = serde_json::from_slice(text).map_err(bad)?;
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
+        let (pid, newer) = (std::process::id(), if version > VERSION { "client's" } else { "daemon's" });
         return Err(Refused::new(
             Kind::BadRequest,
             format!(
-                "the client speaks version {version} of the control protocol and the daemon version {VERSION}: \
-                 run the same tapswitch for both, after 'tapswitch down --all'"
+                "the client speaks version {version} of the control protocol and the daemon (pid {pid}) versions \
+                 {OLDEST} to {VERSION}: use the {newer} tapswitch for both; to replace the daemon: kill {pid}, \
+                 and 'tapswitch daemon -d' (containers go on)"
             ),
         ));
     }
@@ -326,4 +338,21 @@ fn turn_away(stream: UnixStream, refused: Refused) {
 fn is_allowed(stream: &UnixStream) -> bool {
     let own = nix::unistd::geteuid().as_raw();
     getsockopt(stream, PeerCredentials).is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_clients_are_understood_and_newer_ones_are_told() {
+        let asked = |version: u32| parse(format!("{{\"version\":{version},\"op\":\"status\"}}").as_bytes());
+        assert!((OLDEST..=VERSION).all(|version| asked(version).is_ok()));
+        // One that has a word which we do not know is told about its version, not about the word.
+        let text = format!("{{\"version\":{},\"op\":\"of the future\"}}", VERSION + 1);
+        let said = parse(text.as_bytes()).unwrap_err().message;
+        let own = std::process::id();
+        assert!(said.contains("the client's tapswitch") && said.contains(&format!("kill {own}")), "{said}");
+        assert!(asked(OLDEST - 1).unwrap_err().message.contains("the daemon's tapswitch"));
+    }
 }

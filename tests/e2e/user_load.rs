@@ -16,9 +16,10 @@ scenarios! {
     who_is_slow_is_slow_alone
 }
 
-/// Connections at once, where the limit of descriptors allows so many; `CONNECTIONS=N` wants others. What they all say
-/// at once, and their ends, take a TAP's queue that holds more than the kernel's usual thousand (`io::tap::QUEUE`).
-const WANTED: u64 = 10_000;
+/// Connections at once, where the limit of descriptors allows so many, and fewer than a TAP's queue holds
+/// (`io::tap::QUEUE`). `CONNECTIONS=10000 cargo test --test e2e as_many_as` wants more: their ends overflow it two or
+/// three times, which takes a busy machine more than the usual patience.
+const WANTED: u64 = 3_000;
 /// Descriptors of each process for other things.
 const SPARE: u64 = 200;
 
