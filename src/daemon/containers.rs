@@ -24,7 +24,7 @@ use crate::control::requests::{ContainerFacts, Created, Joined};
 use crate::control::state::{Process, Whence};
 use crate::control::{Id, Kind, Refused};
 use crate::io::host;
-use crate::io::netlink::Netlink;
+use crate::io::netlink::{FromOutside, Netlink};
 use crate::io::sys::process::send_signal;
 use crate::io::uplink::user;
 
@@ -35,6 +35,8 @@ pub(super) struct Shell {
     pub(super) auto_remove: bool,
     /// Reaches the interfaces inside; a nursery's would keep the namespace alive, so none there.
     pub(super) netlink: Option<Netlink>,
+    /// Reaches the interface that has moved inside out of a nursery.
+    pub(super) outside: Option<FromOutside>,
     /// What it was before it was created once more, until it runs.
     pub(super) former: Option<Container>,
     /// How a next daemon finds it.
@@ -432,7 +434,11 @@ impl Daemon {
             let namespace = next(&mut descriptors, "the namespace to plug")?;
             let inside = netlink(next(&mut descriptors, "a netlink socket in the namespace")?)?;
             let place = Place::Nursery { nursery: socket, namespace, inside };
-            return self.attach(id, endpoint, tun, &place, configure);
+            self.attach(id, endpoint, tun, &place, configure)?;
+            if let Some(shell) = self.containers.get_mut(&id) {
+                shell.outside = place.into_outside();
+            }
+            return Ok(());
         }
         self.attach(id, endpoint, tun, &Place::Inside(&socket), configure)?;
         if let Some(shell) = self.containers.get_mut(&id) {
@@ -573,7 +579,8 @@ impl Daemon {
         self.release_endpoints(id);
         let _ = self.model.ended(id, code, host::now_ns());
         if let Some(shell) = self.containers.get_mut(&id) {
-            (shell.netlink, shell.pidfd, shell.supervisor) = (None, None, None);
+            (shell.netlink, shell.outside) = (None, None);
+            (shell.pidfd, shell.supervisor) = (None, None);
         }
         self.ended.push((id, code));
     }

@@ -10,9 +10,9 @@ use crate::control::model::{ContainerKind, Endpoint};
 use crate::control::{Id, Refused};
 use crate::dataplane::{Change, PortId};
 use crate::io::device::Device;
-use crate::io::netlink::{LinkConfig, Netlink, NetlinkError, Route};
+use crate::io::netlink::{FromOutside, LinkConfig, Netlink, NetlinkError, Route};
 use crate::io::sys::tun::{Attached, attached};
-use crate::io::tap::{OffloadTap, PlainTap};
+use crate::io::tap::{OffloadTap, PlainTap, QUEUE};
 
 /// What only the shell knows of a port.
 #[derive(Debug)]
@@ -36,6 +36,17 @@ pub(super) enum Place<'a> {
     Nursery { nursery: Netlink, namespace: OwnedFd, inside: Netlink },
 }
 
+impl Place<'_> {
+    /// What is left of a nursery when its TAP has moved: a way to look after it, which holds the namespace no more
+    /// than the TAP does. None from old kernels.
+    pub(super) fn into_outside(self) -> Option<FromOutside> {
+        match self {
+            Place::Inside(_) => None,
+            Place::Nursery { nursery, namespace, .. } => FromOutside::new(nursery, namespace.as_fd()).ok(),
+        }
+    }
+}
+
 impl Daemon {
     /// Makes an endpoint's TAP out of an opened `/dev/net/tun` (or a TAP that the client made
     /// through tun-tap) and puts it under the switch.
@@ -53,6 +64,7 @@ impl Daemon {
         let config = LinkConfig {
             mac: Some(endpoint.mac),
             mtu: Some(network.options.mtu),
+            queue: Some(QUEUE),
             addresses: if configure { endpoint.addresses.clone() } else { Vec::new() },
             no_ipv6: !network.has_ipv6(),
             up: configure,
@@ -187,11 +199,14 @@ impl Daemon {
     /// A network's MTU has changed: tell the interfaces of its containers, where we still can.
     pub(super) fn set_mtu_inside(&self, network: Id, mtu: u32) {
         for (container, endpoint) in self.model.endpoints(network) {
-            let netlink = self.containers.get(&container.id).and_then(|shell| shell.netlink.as_ref());
-            if let (Some(netlink), Some(link)) = (netlink, self.links.get(&PortId(endpoint.port))) {
-                // An interface that was deleted inside needs none.
-                let _ = netlink.set_mtu(link.index, mtu);
-            }
+            let Some(shell) = self.containers.get(&container.id) else { continue };
+            let Some(link) = self.links.get(&PortId(endpoint.port)) else { continue };
+            // An interface that was deleted inside needs none.
+            let _ = match (&shell.netlink, &shell.outside) {
+                (Some(netlink), _) => netlink.set_mtu(link.index, mtu),
+                (None, Some(outside)) => outside.set_mtu(link.index, mtu),
+                (None, None) => Ok(()),
+            };
         }
     }
 }

@@ -318,7 +318,11 @@ impl Daemon {
             let namespace = next(&mut descriptors, "the namespace to plug")?;
             let inside = netlink(next(&mut descriptors, "a netlink socket in the namespace")?)?;
             let place = Place::Nursery { nursery: socket, namespace, inside };
-            return self.attach_all(container, taps, &place, configure);
+            self.attach_all(container, taps, &place, configure)?;
+            if let Some(shell) = self.containers.get_mut(&id) {
+                shell.outside = place.into_outside();
+            }
+            return Ok(());
         }
         self.attach_all(container, taps, &Place::Inside(&socket), configure)?;
         if let Some(shell) = self.containers.get_mut(&id) {

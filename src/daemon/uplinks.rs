@@ -55,7 +55,7 @@ impl Daemon {
             FarEnd::Container(_) => Ok(()),
             FarEnd::Tap(_) => self.attach_foreign(id, pid, nursery, true, descriptors),
             FarEnd::Packet(_) => self.attach_packet(id, spec.mtu, descriptors),
-            FarEnd::User(_) => self.attach_user(id),
+            FarEnd::User(_) => self.try_user(id).and_then(|()| self.attach_user(id)),
         };
         if let Err(refused) = attached {
             self.uplink_drop(id)?;
@@ -123,6 +123,13 @@ impl Daemon {
         }
         // What is published already comes in by it from now on.
         self.tell_switch()
+    }
+
+    /// Whether the host has what a user uplink is to go out by.
+    fn try_user(&self, id: Id) -> Result<(), Refused> {
+        let Some(uplink) = self.model.network(id) else { return Ok(()) };
+        let tried = user_policy(&self.model, uplink, Vec::new()).try_out();
+        tried.map_err(|text| Refused::new(Kind::BadUplink, format!("uplink '{}': {text}", uplink.name)))
     }
 
     /// Tells the user uplinks how their flows go, and what is inside.
@@ -194,7 +201,8 @@ impl Daemon {
         let (before, old_mtu) = (self.model.clone(), self.model.find_uplink(name)?.options.mtu);
         let (id, mtu) = self
             .transact(|model| model.set_uplink(name, change).map(|uplink| (uplink.id, uplink.options.mtu)))?;
-        if let Err(refused) = self.tell_station(id, change.mtu) {
+        let tried = if change.user.is_some() { self.try_user(id) } else { Ok(()) };
+        if let Err(refused) = tried.and_then(|()| self.tell_station(id, change.mtu)) {
             self.model = before;
             self.tell_switch()?;
             return Err(refused);

@@ -96,8 +96,11 @@ impl Daemon {
     /// What the interface behind a port is like, as its namespace sees it now.
     pub(super) fn look_inside(&self, port: PortId) -> Option<LinkInfo> {
         let link = self.links.get(&port)?;
-        let netlink = self.containers.get(&link.container)?.netlink.as_ref()?;
-        netlink.link_at(link.index).ok()
+        let shell = self.containers.get(&link.container)?;
+        match (&shell.netlink, &shell.outside) {
+            (Some(netlink), _) => netlink.link_at(link.index).ok(),
+            (None, outside) => outside.as_ref()?.link_at(link.index).ok(),
+        }
     }
 
     pub(super) fn show_fdb(&self) -> Handled {

@@ -111,6 +111,8 @@ pub struct Tcp {
     recover: u32,
     /// The peer's window from `una` on, in bytes.
     window: u32,
+    /// The largest that it ever was.
+    max_window: u32,
     shift: u8,
     mss: u16,
     cwnd: u32,
@@ -162,6 +164,7 @@ impl Tcp {
             max: iss,
             recover: iss,
             window: 0,
+            max_window: 0,
             shift: 0,
             mss: DEFAULT_MSS,
             cwnd: INITIAL_WINDOW,
@@ -209,7 +212,13 @@ impl Tcp {
         self.scales = syn.window_scale.is_some();
         // RFC 7323 §2.3: more than 14 counts as 14.
         self.shift = syn.window_scale.unwrap_or(0).min(14);
-        self.window = syn.window.into();
+        self.offer(syn.window.into());
+    }
+
+    /// The peer takes so many bytes from `una` on; what it took before.
+    fn offer(&mut self, window: u32) -> u32 {
+        self.max_window = self.max_window.max(window);
+        std::mem::replace(&mut self.window, window)
     }
 
     /// The host's socket is connected.
@@ -321,7 +330,8 @@ impl Tcp {
         if segment.flags & ACK == 0 {
             return received;
         }
-        if before(self.max, segment.ack) {
+        // RFC 5961 §5.2: what acknowledges nothing that can be under way is a guess; the peer is told where we are.
+        if before(self.max, segment.ack) || before(segment.ack, self.una.wrapping_sub(self.max_window)) {
             self.ack_due = true;
             return received;
         }
@@ -330,7 +340,7 @@ impl Tcp {
                 return received;
             }
             self.open(now, segment.ack);
-            self.window = u32::from(segment.window) << self.shift;
+            self.offer(u32::from(segment.window) << self.shift);
             received.opened = true;
         } else {
             received.acknowledged = self.on_acknowledgement(now, segment);
@@ -351,7 +361,7 @@ impl Tcp {
                 && segment.flags & FIN == 0
                 && window == self.window
                 && self.una != self.max;
-            let was_shut = std::mem::replace(&mut self.window, window) == 0;
+            let was_shut = self.offer(window) == 0;
             if self.una == self.max {
                 // It is there; and if its window is open, there is nothing to ask.
                 (self.retries, self.deadline) = (0, None);
@@ -363,7 +373,7 @@ impl Tcp {
             }
             return 0;
         }
-        self.window = window;
+        self.offer(window);
         self.sample(now, segment.ack);
         let was_fin = self.fin_end == Some(segment.ack) && !self.fin_acknowledged;
         self.fin_acknowledged |= was_fin;

@@ -9,6 +9,7 @@
 //! in net/netlink/af_netlink.c): nobody can forge an answer, or fill the queue that it comes by.
 
 pub mod monitor;
+mod outside;
 mod routes;
 
 use std::cell::Cell;
@@ -31,6 +32,7 @@ use nix::sys::time::TimeVal;
 use crate::wire::MacAddr;
 
 use monitor::messages;
+pub use outside::FromOutside;
 pub use routes::Route;
 
 /// How long an answer may take. Linux has queued it when the request's `send` returns.
@@ -57,6 +59,8 @@ pub struct LinkConfig {
     pub mac: Option<MacAddr>,
     /// Its MTU in bytes.
     pub mtu: Option<u32>,
+    /// Frames that may wait to be sent by it.
+    pub queue: Option<u32>,
     /// Addresses to add, with prefix lengths; usable at once (no duplicate address detection).
     pub addresses: Vec<IpNet>,
     /// Give it no IPv6 address of its own making, so that it stays silent.
@@ -152,8 +156,9 @@ impl Netlink {
         message.header.index = index;
         message.attributes.extend(config.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
         message.attributes.extend(config.mtu.map(LinkAttribute::Mtu));
+        message.attributes.extend(config.queue.map(LinkAttribute::TxQueueLen));
         if !message.attributes.is_empty() {
-            self.set(name, "set its address and MTU", message)?;
+            self.set(name, "set its address, MTU and queue", message)?;
         }
         if config.no_ipv6 {
             // A kernel without IPv6 refuses this, and needs no silencing.

@@ -17,6 +17,12 @@ use super::sys::tun;
 use crate::dataplane::Frame;
 use crate::wire::segment;
 
+/// Frames that may wait in a TAP's interface until they are read. The kernel drops what comes then, and whoever sent it
+/// by TCP waits twice as long each time: of 10,000 connections that say something at once, those that come last in
+/// the kernel's usual 1,000 wait for ten rounds of that, half a minute, and in these for two or three. More would pin
+/// too much memory where somebody floods with frames of 64 KiB; 8 bytes each are taken at once.
+pub const QUEUE: u32 = 4096;
+
 /// A TAP could not be made or adopted.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make the TAP {name}: {what}: {error}{}", mend(error))]

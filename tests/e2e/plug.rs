@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::harness::{Lab, Process, is_alive, skip, succeeded, text, until};
 
 scenarios! {
@@ -128,11 +130,36 @@ fn by_path_as_root_notices_the_end(lab: &Lab) {
     }
     let plugged = lab.ts(&format!("plug box --network net --netns /run/netns/{name}"));
     let answers = plugged.status.success() && lab.pings("alice", "box");
+    let (dropped, shown) = drops_of_a_burst(lab, name);
     let deleted = ip("del");
     assert!(answers && deleted.status.success(), "{}{}", text(&plugged.stderr), text(&deleted.stderr));
+    assert!(dropped > 0 && shown == dropped, "{dropped} counted inside, {shown} shown");
     until("the end of the namespace", || lab.json("ps -a").len() == 1);
     assert_eq!(lab.json("show ports").len(), 1);
     assert!(!lab.sh("alice", "getent hosts box").status.success());
+}
+
+/// What the kernel dropped of a burst that nobody read from a named namespace: as counted there, and as `show ports`
+/// says.
+fn drops_of_a_burst(lab: &Lab, namespace: &str) -> (u64, u64) {
+    const BURST: &str = "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+for _ in range(6000): s.sendto(b'?', ('10.1.0.255', 9))
+";
+    let there = |words: &[&str]| {
+        let all = [&["netns", "exec", namespace], words].concat();
+        text(&std::process::Command::new("ip").args(all).output().unwrap().stdout)
+    };
+    let daemon = lab.daemon_pid();
+    kill(daemon, Signal::SIGSTOP).unwrap();
+    there(&["/usr/bin/python3", "-c", BURST]);
+    kill(daemon, Signal::SIGCONT).unwrap();
+    let counted: serde_json::Value =
+        serde_json::from_str(&there(&["ip", "-j", "-s", "link", "show", "eth0"])).unwrap_or_default();
+    let shown = lab.row("show ports", "container", "box")["kernel_drops"].as_u64().unwrap();
+    (counted[0]["stats64"]["tx"]["dropped"].as_u64().unwrap_or_default(), shown)
 }
 
 fn what_cannot_be_plugged(lab: &Lab) {

@@ -96,8 +96,21 @@ fn by_another_interface(lab: &Lab) {
     // It can be changed, and taken away.
     lab.ok("uplink set vpn --out eth0");
     comes_from(lab, FIRST);
+    let said = lab.refused("uplink set vpn --out eth7");
+    assert_eq!(
+        said,
+        "uplink 'vpn': nothing goes out by 'eth7': the host has no such interface: 'ip link' lists them, and that of a \
+         VPN is there when the VPN is up"
+    );
+    assert_eq!(lab.row("uplink ls", "name", "vpn")["options"], "--out eth0", "it stays as it was");
+    comes_from(lab, FIRST);
+    lab.refused(&format!("uplink add other --user --out eth7 {LINK}"));
+    assert!(lab.json("uplink ls").iter().all(|row| row["name"] != "other"));
+    // One that goes away afterwards is told to who sends.
+    lab.succeeds(host.near(), "ip link add eth7 type veth peer name eth8; ip link set eth7 up");
     lab.ok("uplink set vpn --out eth7");
-    assert!(ask(lab, "alice", "tcp", (FAR[0], 7000), 0).is_err(), "there is no such interface");
+    lab.succeeds(host.near(), "ip link del eth7");
+    assert!(ask(lab, "alice", "tcp", (FAR[0], 7000), 0).is_err(), "there is no such interface any more");
     lab.ok("uplink rm vpn");
     comes_from(lab, FIRST);
     assert_eq!(published_is_seen_from(lab, &host), SERVER4);
@@ -127,6 +140,8 @@ fn from_another_address(lab: &Lab) {
     lab.ok("uplink set other --source fd99::9");
     comes_from(lab, [HOST4, "fd99::9"]);
     // An address that the host does not have, or no longer.
+    let said = lab.refused("uplink set other --source fd99::77");
+    assert!(said.contains("nothing goes out from fd99::77: the host has no such address"), "{said}");
     lab.succeeds(host.near(), "ip addr del fd99::9/64 dev eth0");
     assert!(ask(lab, "alice", "tcp", (FAR[1], 7000), 0).is_err());
     assert_eq!(seen_from(lab, "alice", "tcp", (FAR[0], 7000)), HOST4, "others are left alone");

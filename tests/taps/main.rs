@@ -26,7 +26,7 @@ use skip::skip;
 use tapswitch::dataplane::Frame;
 use tapswitch::io::device::{Device, DeviceError, Received};
 use tapswitch::io::netlink::{LinkConfig, NetlinkError};
-use tapswitch::io::tap::{OffloadTap, PlainTap};
+use tapswitch::io::tap::{OffloadTap, PlainTap, QUEUE};
 use tapswitch::wire::checksum::Sum;
 use tapswitch::wire::virtio::GsoKind;
 use tapswitch::wire::{MacAddr, Offload, segment};
@@ -51,6 +51,7 @@ fn config(number: u8) -> LinkConfig {
     LinkConfig {
         mac: Some(mac(number)),
         mtu: Some(1500),
+        queue: Some(QUEUE),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         no_ipv6: true,
         up: true,
@@ -322,6 +323,29 @@ fn down_and_up_inside() {
 }
 
 #[test]
+fn thousands_who_speak_at_once_wait_until_they_are_read() {
+    const BURST: &str = "/usr/bin/python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+for _ in range(4000): s.sendto(b\"?\", (\"10.99.0.255\", 9))
+'";
+    for kind in [WithOffload, Plain] {
+        let inside = inside_or_skip!();
+        let mut tap = attach(&inside, kind);
+        inside.netlink.configure("eth0", &config(1)).unwrap();
+        let mut read = || {
+            let mut frame = Frame::new();
+            std::iter::from_fn(|| (tap.recv(&mut frame) == Ok(Received::Frame)).then_some(())).count()
+        };
+        read();
+        inside.run(BURST);
+        assert!(read() >= 4000, "in the kernel's usual queue 1,000 wait: {kind:?}");
+        assert_eq!(inside.netlink.link("eth0").unwrap().dropped, 0);
+    }
+}
+
+#[test]
 fn deleted_inside() {
     for kind in [WithOffload, Plain] {
         let inside = inside_or_skip!();
@@ -474,8 +498,8 @@ fn frames_that_the_kernels_queue_did_not_take_are_counted() {
     inside.netlink.configure("eth0", &config(1)).unwrap();
     inside.run("ip neigh add 10.99.0.9 lladdr 02:00:00:00:00:09 dev eth0");
     assert_eq!(inside.netlink.link("eth0").unwrap().dropped, 0);
-    // The queue of a TAP has room for 1000 frames.
-    inside.run("ping -q -l 1200 -c 1200 -w 1 10.99.0.9 || true");
+    let many = QUEUE + 200;
+    inside.run(&format!("ping -q -l {many} -c {many} -w 1 10.99.0.9 || true"));
     assert!(inside.netlink.link("eth0").unwrap().dropped > 0);
 }
 

@@ -25,7 +25,9 @@
 //!
 //! *Half-open connections.* A SYN from the original side always goes on: the other side answers to an
 //! unexpected one by an ACK, which makes the first one send an exact RST (RFC 9293 §3.5.1). That is why ACKs
-//! and RSTs that look strange pass in SYN_SENT.
+//! and RSTs that look strange pass in SYN_SENT. Where both sides have forgotten and only the flow remembers, the
+//! SYN is answered: what acknowledges exactly that SYN begins the connection anew, as in Linux, and the rest as
+//! picked up. Otherwise nobody could connect by these ports for as long as the flow lives.
 //!
 //! *Loose pickup.* A connection that is older than the table (the switch was restarted) begins with any
 //! ACK. Its window scales are not known: the largest are assumed, and acknowledgements of what was not seen
@@ -93,8 +95,10 @@ pub struct Connection {
     sides: [Side; 2],
     /// By direction: shifts of the windows; until both sides sent SYN, what was offered.
     scales: [u8; 2],
-    /// [`spoke`], [`finished`] of either direction, and [`LOOSE`].
+    /// [`spoke`], [`finished`] of either direction, [`LOOSE`], and [`ASKED_ANEW`].
     facts: u8,
+    /// Behind the last SYN of the original side in a connection that was open.
+    asked_anew: u32,
     phase: Phase,
 }
 
@@ -110,6 +114,8 @@ const fn finished(direction: Direction) -> u8 {
 
 /// The fact that not everything was seen.
 const LOOSE: u8 = 16;
+/// There was such a SYN.
+const ASKED_ANEW: u8 = 32;
 /// Both sides mean it.
 const BOTH_SPOKE: u8 = spoke(Direction::Original) | spoke(Direction::Reply);
 
@@ -179,6 +185,7 @@ impl Connection {
             sides: [first, second],
             scales: [tcp.window_scale.unwrap_or(NO_SCALE), NO_SCALE],
             facts: if is_cut { LOOSE } else { 0 },
+            asked_anew: 0,
             phase: Phase::SynSent,
         }
     }
@@ -196,7 +203,21 @@ impl Connection {
             sides: [side(end_of(tcp), tcp.ack), side(tcp.ack, tcp.seq)],
             scales: [LARGEST_SCALE; 2],
             facts: LOOSE | spoke(Direction::Original) | is_end,
+            asked_anew: 0,
             phase: if is_end == 0 { Phase::Established } else { Phase::FinWait },
+        }
+    }
+
+    /// After the reply side's answer to a SYN that was not believed: both have forgotten the connection before.
+    #[cold]
+    fn answered_anew(tcp: &Tcp) -> Self {
+        let [original, reply] = Self::picked_up(tcp).sides;
+        Self {
+            sides: [reply, original],
+            scales: [LARGEST_SCALE; 2],
+            facts: LOOSE | spoke(Direction::Reply),
+            asked_anew: 0,
+            phase: Phase::SynRecv,
         }
     }
 
@@ -214,7 +235,14 @@ impl Connection {
             (Phase::SynSent, Kind::SynAck | Kind::Ack) => Err(Invalid),
             (_, Kind::Syn) => self.syn(direction, tcp, is_cut),
             (_, Kind::Rst) => self.reset(direction, tcp),
-            (_, Kind::SynAck | Kind::Ack) => self.segment(direction, tcp, is_cut),
+            (_, Kind::Ack) => self.segment(direction, tcp, is_cut),
+            (_, Kind::SynAck) => {
+                let answers = direction == Direction::Reply
+                    && self.facts & ASKED_ANEW != 0
+                    && tcp.ack == self.asked_anew;
+                let ordinary = self.segment(direction, tcp, is_cut);
+                if answers { ordinary.or(Ok(Self::answered_anew(tcp))) } else { ordinary }
+            }
         }
     }
 
@@ -232,7 +260,10 @@ impl Connection {
             }
             Phase::SynSent2 => self.segment(direction, tcp, is_cut),
             Phase::TimeWait | Phase::Close if is_original => Ok(Self::asked(tcp, is_cut)),
-            _ if is_original => Ok(self),
+            _ if is_original => {
+                self.asked_anew = tcp.seq.wrapping_add(1);
+                Ok(self.with_facts(ASKED_ANEW, self.phase))
+            }
             _ => Err(Invalid),
         }
     }

@@ -182,6 +182,40 @@ fn guesses_do_not_reset() {
 }
 
 #[test]
+fn data_with_an_old_acknowledgement_may_be_a_guess() {
+    const UNA: u32 = ISS.wrapping_add(601);
+    let mut tcp = open(1000);
+    // 700 bytes are under way, 600 of them are acknowledged, and the window shrinks: 1000 was the largest.
+    tcp.header(at(2), 700, false, 60_000);
+    tcp.on_segment(at(3), &segment(ACK, PEER + 1, UNA, 200, 0), None);
+    tcp.header(at(3), 0, false, 60_000);
+    let table = [
+        (UNA.wrapping_add(101), false, "what was never sent"),
+        (UNA.wrapping_add(100), true, "all that was sent"),
+        (UNA, true, "nothing new"),
+        (UNA.wrapping_sub(1), true, "overtaken by a later one"),
+        (UNA.wrapping_sub(1000), true, "the oldest that may be under way"),
+        (UNA.wrapping_sub(1001), false, "older"),
+        (UNA.wrapping_add(1 << 31), false, "half around the circle"),
+        (UNA.wrapping_add(1 << 30), false, "a quarter ahead"),
+        (UNA.wrapping_sub(1 << 30), false, "a quarter behind"),
+    ];
+    for (ack, is_taken, what) in table {
+        let mut tcp = tcp.clone();
+        let received = tcp.on_segment(at(4), &segment(ACK, PEER + 1, ack, 200, 10), None);
+        assert_eq!(received.take, if is_taken { 10 } else { 0 }, "{what}");
+        if is_taken {
+            continue;
+        }
+        assert_eq!((received, tcp.window), (Received::default(), 200), "{what}: nothing of it counts");
+        assert_eq!(tcp.wants(false), Wants::Control, "{what}: a challenge (RFC 5961 §5.2)");
+        let challenge = tcp.header(at(4), 0, false, 60_000);
+        assert_eq!((challenge.flags, challenge.seq, challenge.ack), (ACK, ISS.wrapping_add(701), PEER + 1));
+        assert_eq!(tcp.wants(false), Wants::Nothing, "{what}: one");
+    }
+}
+
+#[test]
 fn three_duplicates_send_again_and_a_timeout_does() {
     let mut tcp = open(60_000);
     for _ in 0..4 {

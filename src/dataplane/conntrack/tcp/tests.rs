@@ -247,6 +247,42 @@ fn a_half_open_connection_is_found_out() {
 }
 
 #[test]
+fn a_connection_that_both_sides_have_forgotten_hangs_nobody() {
+    // A late acknowledgement of the last connection was picked up; or the table alone remembers a connection.
+    let late = play(&[(">A", 4000, 7000, 0, "ESTABLISHED")]);
+    let closing = play(&[(">AF", 4000, 7000, 0, "FIN_WAIT")]);
+    for (stale, state) in [(late, "ESTABLISHED"), (closing, "FIN_WAIT"), (busy(), "ESTABLISHED")] {
+        let asked = play_on(
+            stale,
+            &[
+                ("<SA", -2_000_000_000, 900_001, 0, "invalid"), // nobody has asked
+                (">S", 900_000, 0, 0, state),
+                (">S", 900_000, 0, 0, state), // and again after a second
+                ("<SA", -2_000_000_000, 900_002, 0, "invalid"),
+            ],
+        );
+        let open = play_on(
+            asked,
+            &[
+                ("<SA", -2_000_000_000, 900_001, 0, "SYN_RECV"),
+                ("<SA", -2_000_000_000, 900_001, 0, "SYN_RECV"), // it was lost, and comes again
+                (">A", 900_001, -1_999_999_999, 0, "ESTABLISHED"),
+                (">AP", 900_001, -1_999_999_999, 100, "ESTABLISHED"),
+                ("<AP", -1_999_999_999, 900_101, 100, "ESTABLISHED"),
+            ],
+        );
+        assert!(open.unwrap().has_both_sides());
+        play_on(
+            open,
+            &[(">AF", 900_101, -1_999_999_899, 0, "FIN_WAIT"), ("<R", -1_999_999_899, 0, 0, "CLOSE")],
+        );
+    }
+    // A forged SYN alone changes nothing.
+    let forged = play_on(busy(), &[(">S", 900_000, 0, 0, "ESTABLISHED")]);
+    play_on(forged, &[(">AP", 101, 101, 50, "ESTABLISHED"), ("<A", 101, 151, 0, "ESTABLISHED")]);
+}
+
+#[test]
 fn only_the_original_side_reopens() {
     let closed = play_on(busy(), &[(">R", 101, 0, 0, "CLOSE")]);
     let waiting = play_on(
@@ -344,9 +380,7 @@ fn data_belongs_into_the_window() {
 #[test]
 fn invalid_segments_change_nothing() {
     let connection = busy();
-    for (what, seq, ack) in
-        [(">AF", 5000, 101), ("<R", 99, 101), (">S", 7, 0), ("<S", 101, 0), ("<AF", 101, 102)]
-    {
+    for (what, seq, ack) in [(">AF", 5000, 101), ("<R", 99, 101), ("<S", 101, 0), ("<AF", 101, 102)] {
         let (direction, tcp) = segment(what, seq, ack, 0);
         if let Some(after) = next(connection, direction, &tcp) {
             assert_eq!(Some(after), connection, "{what} {seq}");

@@ -4,9 +4,11 @@
 //! calls. A mapping that was given up, because it is over or its descriptor is needed, costs nobody a datagram but
 //! those that were on their way to it: the next one makes it anew.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use mio::Interest;
 use mio::event::Event;
@@ -31,6 +33,8 @@ const MAX_MAPPINGS: usize = 1 << 18;
 const RESERVED: u64 = 64;
 /// How often a socket is asked again that answers with an error of what was sent.
 const TRIES: usize = 4;
+/// When it is asked again after that: what it holds already brings no edge of its own any more.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// A mapping's socket, and whose share of the descriptors it is of.
 #[derive(Debug)]
@@ -45,6 +49,9 @@ pub(super) struct Sockets {
     mappings: Mappings<Mapped>,
     carries: Carries,
     kind: Kind,
+    /// Those that answered with errors only, and when they are asked again.
+    failing: BTreeSet<usize>,
+    retry: Option<Instant>,
 }
 
 impl Sockets {
@@ -53,7 +60,8 @@ impl Sockets {
             Carries::Udp => (Kind::Udp, Lifetimes::UDP),
             Carries::Echo => (Kind::Echo, Lifetimes::ECHO),
         };
-        Self { mappings: Mappings::new(seed, lifetimes), carries, kind }
+        let mappings = Mappings::new(seed, lifetimes);
+        Self { mappings, carries, kind, failing: BTreeSet::new(), retry: None }
     }
 
     /// The host's address that datagrams leave by.
@@ -79,13 +87,18 @@ impl Sockets {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.mappings.deadline()
+        self.mappings.deadline().into_iter().chain(self.retry).min()
     }
 
     /// Time has passed.
     pub(super) fn on_time(&mut self, now: Instant, shared: &mut Shared) {
         while let Some(mapped) = self.mappings.expire(now) {
             shared.give_back(mapped.share);
+        }
+        if self.retry.is_some_and(|at| at <= now) {
+            self.retry = None;
+            // Who has a slot anew by now is asked once for nothing.
+            std::mem::take(&mut self.failing).into_iter().for_each(|slot| self.mappings.queue(slot));
         }
     }
 
@@ -184,11 +197,17 @@ impl Sockets {
         while let Some(slot) = self.mappings.next_ready() {
             let Some(mapping) = self.mappings.get_mut(slot) else { continue };
             // An error of what was sent comes before what was received; the error queue tells it, too.
-            let said = (0..TRIES).find_map(|_| say(mapping).ok());
-            if said == Some(true) {
-                mapping.received(now);
-                self.mappings.queue(slot);
-                return true;
+            match (0..TRIES).find_map(|_| say(mapping).ok()) {
+                Some(true) => {
+                    mapping.received(now);
+                    self.mappings.queue(slot);
+                    return true;
+                }
+                Some(false) => {}
+                None => {
+                    self.failing.insert(slot);
+                    self.retry.get_or_insert(now + RETRY);
+                }
             }
         }
         false

@@ -3,7 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use socket2::{SockAddr, Socket};
+use nix::errno::Errno;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::flows::segment::Ends;
 use crate::wire::ip::{Addr, Prefix, Version};
@@ -89,6 +90,40 @@ impl Policy {
         }
     }
 
+    /// Tries whether the host has the interface and the addresses that the user chose, as podman and curl do: what is
+    /// mistyped would otherwise be an uplink by which nothing goes. What goes away later is told to who sends.
+    ///
+    /// # Errors
+    /// A line for the user: what is not there, and how to find what is.
+    pub fn try_out(&self) -> Result<(), String> {
+        if let Some(name) = &self.interface {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), None);
+            socket.and_then(|socket| socket.bind_device(Some(name.as_bytes()))).map_err(|error| {
+                let what = match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::ENODEV) => "the host has no such interface: 'ip link' lists them, \
+                        and that of a VPN is there when the VPN is up"
+                        .to_owned(),
+                    _ => error.to_string(),
+                };
+                format!("nothing goes out by '{name}': {what}")
+            })?;
+        }
+        for address in &self.source {
+            let from = SocketAddr::new(*address, 0);
+            let socket = Socket::new(Domain::for_address(from), Type::DGRAM.cloexec(), None);
+            socket.and_then(|socket| socket.bind(&from.into())).map_err(|error| {
+                let what = match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EADDRNOTAVAIL) => {
+                        "the host has no such address: 'ip address' lists them".to_owned()
+                    }
+                    _ => error.to_string(),
+                };
+                format!("nothing goes out from {address}: {what}")
+            })?;
+        }
+        Ok(())
+    }
+
     /// Who speaks of what went wrong: the far end, as the router that it is to the switch.
     pub(super) fn speaker(&self, ends: &Ends) -> Addr {
         let version = ends.source.version();
@@ -109,6 +144,29 @@ mod tests {
 
     fn addr(text: &str) -> Addr {
         text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn what_the_host_does_not_have_is_refused_when_it_is_chosen() {
+        let by = |interface: &str, source: &[&str]| Policy {
+            interface: Some(interface.to_owned()),
+            source: source.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Policy::default()
+        };
+        assert_eq!(Policy::default().try_out(), Ok(()));
+        assert_eq!(by("lo", &["127.0.0.1"]).try_out(), Ok(()));
+        let refused = [
+            (by("tun77", &[]), "nothing goes out by 'tun77': the host has no such interface"),
+            (by("a-name-that-is-far-too-long", &[]), "nothing goes out by 'a-name-that-is-far-too-long': "),
+            (
+                by("lo", &["127.0.0.1", "192.0.2.1"]),
+                "nothing goes out from 192.0.2.1: the host has no such address",
+            ),
+        ];
+        for (policy, says) in refused {
+            let said = policy.try_out().unwrap_err();
+            assert!(said.starts_with(says), "{said}");
+        }
     }
 
     #[test]

@@ -180,6 +180,26 @@ fn a_socket_that_nobody_answers_has_its_end_on_the_timer() {
 }
 
 #[test]
+fn what_waits_behind_errors_in_a_row_is_read_later() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (mut device, _handle) = device(vec![server.local_addr().unwrap()]);
+    send(&mut device, &udp(&ends(5000, server.local_addr().unwrap()), b"?")).unwrap();
+    let (_, from) = server.recv_from(&mut [0; 8]).unwrap();
+    server.send_to(b"!", from).unwrap();
+    device.wake();
+    assert!(device.poll() && device.udp.sockets.has_frames());
+    let now = device.shared.now();
+    assert!(!device.udp.sockets.next(now, |_| Err(io::ErrorKind::InvalidData.into())));
+    assert!(!device.udp.sockets.has_frames(), "it is not asked for ever");
+    let again = device.udp.sockets.next_deadline().unwrap();
+    assert!(again < now + Duration::from_secs(1), "it has brought its only edge");
+    device.udp.sockets.on_time(again, &mut device.shared);
+    let mut frame = Frame::new();
+    assert!(device.udp.next_frame(again, &mut frame, &device.shared));
+    assert_eq!(frame.bytes().last(), Some(&b'!'));
+}
+
+#[test]
 fn who_floods_for_answers_does_not_keep_the_others_waiting() {
     let server = server();
     let (mut device, mut handle) = device(vec![server.local_addr().unwrap()]);
