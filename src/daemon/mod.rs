@@ -44,7 +44,7 @@ use anyhow::Context;
 use crossbeam_channel::Sender;
 use mio::Waker;
 
-use crate::control::compile::{Listener, Plan, network_number};
+use crate::control::compile::{Listener, Told, network_number};
 use crate::control::config::DaemonConfig;
 use crate::control::model::{DEFAULT_UPLINK, UplinkSpec};
 use crate::control::occupied::{Occupied, remarks, with_name_servers};
@@ -103,7 +103,7 @@ pub(crate) type Handled = Result<Answer, Refused>;
 pub(crate) struct Daemon {
     model: Model,
     /// What the switch was told of the model last.
-    told: Plan,
+    told: Told,
     switch: Handle,
     options: Options,
     runtime: Runtime,
@@ -249,7 +249,7 @@ impl Daemon {
         model.resolvers.host = resolv_conf::read(&options.resolv_conf);
         let mut daemon = Self {
             model,
-            told: Plan::default(),
+            told: Told::default(),
             switch,
             options,
             runtime,

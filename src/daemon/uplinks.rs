@@ -113,7 +113,7 @@ impl Daemon {
         let Some([endpoint]) = endpoints.as_deref() else { return Err(failed(&"the uplink has no port")) };
         let Some(uplink) = self.model.network(id) else { return Err(failed(&"the uplink has gone")) };
         let seed = random::seed();
-        let policy = user_policy(&self.model, uplink, self.told.resolvers());
+        let policy = user_policy(&self.model, uplink, self.told.plan().resolvers());
         let device = UserDevice::new(endpoint.mac, uplink.gateway_mac(), policy, seed);
         let (device, handle) = device.map_err(|error| failed(&error))?;
         self.note_started(id)?;
@@ -129,7 +129,7 @@ impl Daemon {
     pub(super) fn tell_policies(&mut self) {
         for (id, shell) in &mut self.containers {
             if let (Some(handle), Some(uplink)) = (&mut shell.user, self.model.network(*id)) {
-                handle.set_policy(user_policy(&self.model, uplink, self.told.resolvers()));
+                handle.set_policy(user_policy(&self.model, uplink, self.told.plan().resolvers()));
             }
         }
     }

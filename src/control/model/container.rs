@@ -179,10 +179,8 @@ impl Model {
         now_ns: u64,
     ) -> Result<&Container, Refused> {
         let container = self.plan_container(spec, id, now_ns)?;
-        for endpoint in &container.endpoints {
-            self.take(endpoint);
-        }
-        Ok(self.containers.entry(id).or_insert_with(|| container.into()))
+        self.enter(container);
+        self.container(id).ok_or_else(|| unknown(&id.short()))
     }
 
     /// Joins a container to one more network.
@@ -204,12 +202,12 @@ impl Model {
         }
         self.check_joins(container, &spec.network)?;
         let endpoint = self.plan_endpoint(name, id, &container.endpoints, spec)?;
-        self.take(&endpoint);
+        self.take(id, &endpoint);
         let network = endpoint.network;
         self.container_mut(id).into_iter().for_each(|it| it.endpoints.push(endpoint.clone()));
-        let joined =
-            self.all_endpoints().find(|(owner, endpoint)| owner.id == id && endpoint.network == network);
-        joined.ok_or_else(|| unknown(word))
+        let container = self.container(id).ok_or_else(|| unknown(word))?;
+        let endpoint = container.endpoints.iter().find(|endpoint| endpoint.network == network);
+        Ok((container, endpoint.ok_or_else(|| unknown(word))?))
     }
 
     /// Takes a container off a network and frees its addresses and port there.
@@ -296,15 +294,33 @@ impl Model {
             };
             return Err(Refused::new(Kind::BadState, format!("container '{name}' is running: {mend}")));
         }
-        let container = self.containers.remove(&id).map(Arc::unwrap_or_clone).ok_or_else(|| unknown(word))?;
+        self.leave(id).ok_or_else(|| unknown(word))
+    }
+
+    /// Puts a container into the model, with what it leases.
+    pub(super) fn enter(&mut self, container: Container) {
+        container.endpoints.iter().for_each(|endpoint| self.take(container.id, endpoint));
+        self.admit(container);
+    }
+
+    /// The same where what it leases is taken already.
+    pub(super) fn admit(&mut self, container: Container) {
+        self.index.enter(&container);
+        self.containers.insert(container.id, container.into());
+    }
+
+    /// The inverse of [`Model::enter`].
+    pub(super) fn leave(&mut self, id: Id) -> Option<Container> {
+        let container = self.containers.remove(&id).map(Arc::unwrap_or_clone)?;
         container.endpoints.iter().for_each(|endpoint| self.release(endpoint));
-        Ok(container)
+        self.index.leave(&container);
+        Some(container)
     }
 
     fn plan_container(&self, spec: &ContainerSpec, id: Id, now_ns: u64) -> Result<Container, Refused> {
         let name = match &spec.name {
             Some(name) => name.clone(),
-            None => generate(id.seed(), |name| self.containers.values().any(|other| other.name == name)),
+            None => generate(id.seed(), |name| self.any_named(name).is_some()),
         };
         self.check_container_name("container", &name, id)?;
         let hostname = spec.hostname.clone().unwrap_or_else(|| id.short());
@@ -354,7 +370,7 @@ impl Model {
                 format!("{what} name '{name}' means something else to 'tapswitch capture': choose another"),
             ));
         }
-        let same = self.containers.values().find(|other| other.name == name || other.id == id);
+        let same = self.any_named(name).or_else(|| self.container(id));
         same.map_or(Ok(()), |same| {
             let (what, mend) = match same.kind {
                 ContainerKind::Uplink => ("uplink", format!("'tapswitch uplink rm {name}'")),

@@ -48,7 +48,7 @@ impl Model {
             let (id, created_ns) = default.map_or((bridge, now_ns), |it| (it.id, it.created_ns));
             model.add_default_network(config, id, created_ns, host)?;
         }
-        for network in model.networks.values() {
+        for network in model.every_network() {
             model.check_uplink(&network.options)?;
         }
         for kept in &saved.containers {
@@ -63,7 +63,7 @@ impl Model {
 
     /// All networks and uplinks, and all containers, listed or not, by their ids.
     pub fn everything(&self) -> (impl Iterator<Item = &Network>, impl Iterator<Item = &Container>) {
-        (self.networks.values(), self.all_containers())
+        (self.every_network(), self.all_containers())
     }
 
     fn restore_network(&mut self, saved: &Network) -> Result<(), Refused> {
@@ -88,7 +88,7 @@ impl Model {
         if network.subnets.is_empty() {
             return Err(bad(format!("{what} '{name}' has no subnet")));
         }
-        if network.number >= NUMBERS || self.networks.values().any(|it| it.number == network.number) {
+        if network.number >= NUMBERS || self.every_network().any(|it| it.number == network.number) {
             return Err(bad(format!("number {} of {what} '{name}' cannot be its own", network.number)));
         }
         self.commit_network(network);
@@ -97,7 +97,7 @@ impl Model {
 
     fn restore_container(&mut self, saved: &Container) -> Result<(), Refused> {
         let mut container = saved.clone();
-        if let Some(network) = self.networks.get(&saved.id) {
+        if let Some(network) = self.network(saved.id) {
             container.kind =
                 if network.uplink.is_some() { ContainerKind::Uplink } else { ContainerKind::Host };
         }
@@ -125,9 +125,9 @@ impl Model {
                 return Err(bad(format!("container '{name}' has a network or an interface twice")));
             }
             self.check_endpoint(&container, endpoint)?;
-            self.take(endpoint);
+            self.take(container.id, endpoint);
         }
-        self.containers.insert(container.id, container.into());
+        self.admit(container);
         Ok(())
     }
 
@@ -144,8 +144,7 @@ impl Model {
         if endpoint.port >= NUMBERS || self.port_numbers.contains(endpoint.port.into()) {
             return refuse(&format!("has port number {}, which cannot be its own", endpoint.port));
         }
-        let mut others = self.all_endpoints().map(|(_, other)| other);
-        if others.any(|other| other.alias == endpoint.alias) {
+        if self.index.aliased(&endpoint.alias).is_some() {
             return refuse(&format!("has another's alias {}", endpoint.alias));
         }
         let leads_outside = container.kind == ContainerKind::Uplink;
