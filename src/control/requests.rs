@@ -388,9 +388,9 @@ pub struct Joined {
 /// A reply, as it crosses the socket.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reply {
+pub enum Reply<T> {
     /// Done, and the answer.
-    Ok(serde_json::Value),
+    Ok(T),
     /// Refused or failed.
     Error(Refused),
 }

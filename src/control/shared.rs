@@ -167,7 +167,8 @@ mod tests {
                     let both = keys.into_iter().map(|key| (plain.get(key), plain_later.get(key)));
                     let mut expected: Vec<_> = both.filter(|(before, after)| before != after).collect();
                     let mut changes = map.changes(later);
-                    (expected.sort(), changes.sort());
+                    expected.sort();
+                    changes.sort();
                     prop_assert_eq!(changes, expected);
                     prop_assert_eq!(map == later, plain == plain_later);
                 }

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,25 @@ pub struct Kept {
     pub container: Container,
     /// Beside the model.
     pub shell: KeptShell,
+}
+
+/// The same as it is written, without a copy of it.
+#[derive(Serialize)]
+struct SavedText<'a> {
+    version: u32,
+    boot: &'a str,
+    networks: Vec<&'a Network>,
+    containers: Vec<KeptText<'a>>,
+    rules: &'a [Rule],
+    routes: Vec<&'a StaticRoute>,
+    settings: BTreeMap<String, String>,
+}
+
+/// A container as it is written.
+#[derive(Serialize)]
+struct KeptText<'a> {
+    container: &'a Container,
+    shell: &'a KeptShell,
 }
 
 /// What only the shell knows of a container.
@@ -111,30 +131,34 @@ pub enum BadState {
 }
 
 impl Saved {
-    /// What is to be kept of a model; `shell` tells what is beside it.
-    pub fn of(model: &Model, boot: &str, shell: impl Fn(Id) -> KeptShell) -> Self {
+    /// The text of what is to be kept of a model; `shells` are what is beside it.
+    ///
+    /// # Errors
+    /// None that is known: every part of a model has a text.
+    pub fn text(
+        model: &Model,
+        boot: &str,
+        shells: &BTreeMap<Id, Arc<KeptShell>>,
+    ) -> Result<Vec<u8>, serde_json::Error> {
         let default: BTreeMap<_, _> = sysctl::all(&Settings::default()).into_iter().collect();
         let set =
             sysctl::all(&model.settings).into_iter().filter(|(key, value)| default.get(key) != Some(value));
         let (networks, containers) = model.everything();
-        let kept = |container: &Container| Kept { container: container.clone(), shell: shell(container.id) };
-        Self {
+        let nothing = KeptShell::default();
+        serde_json::to_vec(&SavedText {
             version: VERSION,
-            boot: boot.to_owned(),
-            networks: networks.cloned().collect(),
-            containers: containers.map(kept).collect(),
-            rules: model.rules().to_vec(),
-            routes: model.routes().cloned().collect(),
+            boot,
+            networks: networks.collect(),
+            containers: containers
+                .map(|container| {
+                    let shell = shells.get(&container.id).map_or(&nothing, Arc::as_ref);
+                    KeptText { container, shell }
+                })
+                .collect(),
+            rules: model.rules(),
+            routes: model.routes().collect(),
             settings: set.map(|(key, value)| (key.to_owned(), value.to_string())).collect(),
-        }
-    }
-
-    /// The text of it.
-    ///
-    /// # Errors
-    /// None that is known: every part of a model has a text.
-    pub fn text(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(self)
+        })
     }
 
     /// Reads a text.

@@ -61,9 +61,12 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = inside;
             shell.supervisor = Some(connection);
-            shell.unwatched |= shell.pidfd.is_none();
-            shell.pidfd.get_or_insert(pidfd);
+            if shell.pidfd.is_none() {
+                shell.pidfd = Some(pidfd);
+                self.unwatched.insert(id);
+            }
         }
+        self.supervised.insert((connection, id));
         self.rename_ports(id);
         self.write_names(id);
         let networks = self.networks_of(id);

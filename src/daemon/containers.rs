@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
@@ -21,7 +22,7 @@ use crate::control::model::{
 use crate::control::names;
 use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{ContainerFacts, Created, Joined, Notice};
-use crate::control::state::{Process, Whence};
+use crate::control::state::{KeptShell, Process, Whence};
 use crate::control::{Id, Kind, Refused};
 use crate::io::host;
 use crate::io::netlink::Netlink;
@@ -31,12 +32,10 @@ use crate::io::uplink::user;
 /// What only the shell knows of a container.
 #[derive(Debug, Default)]
 pub(super) struct Shell {
-    pub(super) spec: ContainerSpec,
-    pub(super) auto_remove: bool,
+    /// What is saved of it; shared with what is being saved.
+    pub(super) kept: Arc<KeptShell>,
     /// Reaches the interfaces inside; a nursery's would keep the namespace alive, so none there.
     pub(super) netlink: Option<Netlink>,
-    /// How a next daemon finds it.
-    pub(super) whence: Whence,
     pub(super) pidfd: Option<OwnedFd>,
     /// The interface behind a packet uplink.
     pub(super) parent: Option<Parent>,
@@ -46,11 +45,16 @@ pub(super) struct Shell {
     pub(super) init_ended: bool,
     /// What its /etc/resolv.conf was given last.
     pub(super) resolv_conf: String,
-    /// The pidfd is to be watched from now on.
-    pub(super) unwatched: bool,
     /// The connection of its supervisor, who made it; none for what is plugged in, and for those that outlived a
     /// daemon until they are adopted.
     pub(super) supervisor: Option<usize>,
+}
+
+impl Shell {
+    /// What is saved of it, to be changed.
+    pub(super) fn kept_mut(&mut self) -> &mut KeptShell {
+        Arc::make_mut(&mut self.kept)
+    }
 }
 
 /// A request to plug somebody else's namespace in.
@@ -97,7 +101,9 @@ impl Daemon {
         let name =
             self.transact(|model| Ok(model.create_container(&spec, id, host::now_ns())?.name.clone()))?;
         spec.name = Some(name);
-        self.containers.insert(id, Shell { spec, auto_remove, supervisor, ..Shell::default() });
+        let kept = Arc::new(KeptShell { spec, auto_remove, whence: Whence::default() });
+        self.containers.insert(id, Shell { kept, supervisor, ..Shell::default() });
+        self.supervised.extend(supervisor.map(|connection| (connection, id)));
         Ok(id)
     }
 
@@ -173,8 +179,8 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = inside;
             shell.pidfd = Some(pidfd);
-            shell.unwatched = true;
-            shell.whence.process = Some(process);
+            shell.kept_mut().whence.process = Some(process);
+            self.unwatched.insert(id);
         }
         let networks = self.networks_of(id);
         self.neighbours_changed(&networks);
@@ -260,7 +266,7 @@ impl Daemon {
             pid: container.pid.filter(|_| shell.is_some_and(|shell| !shell.init_ended)),
             directory: self.runtime.directory(container.id),
             offload: self.options.offload,
-            spec: shell.map(|shell| shell.spec.clone()).unwrap_or_default(),
+            spec: shell.map(|shell| shell.kept.spec.clone()).unwrap_or_default(),
         })
     }
 
@@ -339,7 +345,7 @@ impl Daemon {
             return Err(refused);
         }
         if let Some(shell) = self.containers.get_mut(&id) {
-            shell.whence = plug.whence;
+            shell.kept_mut().whence = plug.whence;
         }
         let networks = self.networks_of(id);
         self.neighbours_changed(&networks);
@@ -390,7 +396,7 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = Some(socket);
             shell.pidfd = descriptors.next();
-            shell.unwatched = shell.pidfd.is_some();
+            self.unwatched.insert(id);
         }
         Ok(())
     }
@@ -434,19 +440,13 @@ impl Daemon {
 
     /// Pidfds to watch from now on.
     pub(super) fn take_new_pidfds(&mut self) -> Vec<(Id, OwnedFd)> {
-        let fresh = |(id, shell): (&Id, &mut Shell)| {
-            let pidfd = shell.pidfd.as_ref().filter(|_| shell.unwatched)?;
+        let mut fresh = Vec::new();
+        self.unwatched.retain(|id| {
+            let pidfd = self.containers.get(id).and_then(|shell| shell.pidfd.as_ref());
             // While there are too few descriptors, the next turn tries again.
-            let watched = pidfd.try_clone().ok()?;
-            shell.unwatched = false;
-            Some((*id, watched))
-        };
-        self.containers.iter_mut().filter_map(fresh).collect()
-    }
-
-    /// Whether a container's pidfd matters still.
-    pub(super) fn watches(&self, id: Id) -> bool {
-        self.containers.get(&id).is_some_and(|shell| shell.pidfd.is_some())
+            pidfd.is_some_and(|pidfd| pidfd.try_clone().map(|watched| fresh.push((*id, watched))).is_err())
+        });
+        fresh
     }
 
     /// A container's init (or a plugged process) has ended: its ports, addresses and names go now.
@@ -475,8 +475,13 @@ impl Daemon {
     /// A connection has closed: containers whose supervisor it was end with it, and those that it never
     /// started were never there.
     pub(super) fn supervisor_gone(&mut self, connection: usize) {
-        let theirs = self.containers.iter().filter(|(_, shell)| shell.supervisor == Some(connection));
-        for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let others = self.supervised.split_off(&(connection, Id::MIN));
+        let (theirs, later) = others.into_iter().partition::<Vec<_>, _>(|(whose, _)| *whose == connection);
+        self.supervised.extend(later);
+        for (_, id) in theirs {
+            if !self.is_supervisor(connection, id) {
+                continue;
+            }
             if self.is_running(id) {
                 self.kill(id);
                 self.end(id, None);
@@ -500,7 +505,7 @@ impl Daemon {
     pub(super) fn take_ended(&mut self) -> Vec<(Id, Handled)> {
         let ended = std::mem::take(&mut self.ended);
         for (id, _) in &ended {
-            if self.containers.get(id).is_some_and(|shell| shell.auto_remove) {
+            if self.containers.get(id).is_some_and(|shell| shell.kept.auto_remove) {
                 self.forget(*id);
             }
         }
@@ -527,6 +532,7 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             (shell.netlink, shell.pidfd, shell.supervisor) = (None, None, None);
         }
+        self.let_go.push(id);
         self.ended.push((id, code));
     }
 
@@ -549,6 +555,7 @@ impl Daemon {
         self.release_endpoints(id);
         let _ = self.model.remove_container(&id.to_string(), true);
         self.containers.remove(&id);
+        self.let_go.push(id);
         self.runtime.remove(id);
     }
 

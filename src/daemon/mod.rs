@@ -34,7 +34,7 @@ mod tables;
 mod uplinks;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +43,7 @@ use std::time::Duration;
 use anyhow::Context;
 use crossbeam_channel::Sender;
 use mio::Waker;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::control::compile::{Listener, Told, network_number};
 use crate::control::config::DaemonConfig;
@@ -91,7 +92,7 @@ pub struct Options {
 /// Why there was no answer yet.
 pub(crate) enum Answer {
     /// Here it is.
-    Now(serde_json::Value),
+    Now(Box<RawValue>),
     /// It comes when the container has ended.
     WhenEnded(Id),
 }
@@ -116,6 +117,12 @@ pub(crate) struct Daemon {
     resolv_conf: Option<resolv_conf::Watch>,
     /// What only the shell knows of a container.
     containers: BTreeMap<Id, containers::Shell>,
+    /// Containers of each connection that made or brought any; of which some may have ended, or be others' now.
+    supervised: BTreeSet<(usize, Id)>,
+    /// Containers whose pidfd is to be watched from now on.
+    unwatched: BTreeSet<Id>,
+    /// Containers whose pidfd matters no more.
+    let_go: Vec<Id>,
     /// The host's sockets of published ports, each with its uplink.
     listening: BTreeMap<Listener, Id>,
     /// A port that the host has just refused, as somebody else's.
@@ -258,6 +265,9 @@ impl Daemon {
             descriptor_shortages: 0,
             resolv_conf,
             containers: BTreeMap::new(),
+            supervised: BTreeSet::new(),
+            unwatched: BTreeSet::new(),
+            let_go: Vec::new(),
             listening: BTreeMap::new(),
             taken: None,
             proxies: BTreeMap::new(),
@@ -364,7 +374,7 @@ impl Daemon {
             engine: "poll".to_owned(),
             offload: self.options.offload,
             networks: self.model.networks().len(),
-            containers: self.model.containers().iter().filter(|container| container.is_alive()).count(),
+            containers: self.model.alive().count(),
             ports: self.links.len(),
             captures: self.captures.len(),
             socket: self.options.socket.clone(),
@@ -406,9 +416,8 @@ impl Daemon {
         let watches =
             |connection| self.capture_of(connection).is_some() || self.flow_watches.contains_key(&connection);
         let mut is_idle = || {
-            let alive = self.model.containers().iter().any(|container| container.is_alive());
-            let labs = self.model.all_networks().iter().any(|network| network.lab.is_some());
-            !alive && !labs && connections.all(watches)
+            let labs = self.model.everything().0.any(|network| network.lab.is_some());
+            self.model.alive().next().is_none() && !labs && connections.all(watches)
         };
         self.stopping || (self.options.transient && self.was_used && is_idle())
     }
@@ -416,7 +425,7 @@ impl Daemon {
 
 /// An answer that is there.
 fn now(value: impl serde::Serialize) -> Handled {
-    serde_json::to_value(value).map(Answer::Now).map_err(|error| failed(&error))
+    to_raw_value(&value).map(Answer::Now).map_err(|error| failed(&error))
 }
 
 /// A failure of the system, not of the request.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -31,8 +31,10 @@ use crate::io::sys::process::open_pidfd;
 /// The longest path that fits a socket's address (`sun_path`), less its terminator.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// How long a daemon takes to end once it listens no more, at most.
+/// How long a daemon takes to end once it listens no more, at most ...
 const ENDING: Duration = Duration::from_secs(2);
+/// ... unless it has thousands of interfaces to remove.
+const REMOVING: Duration = Duration::from_secs(60);
 
 /// Where the control socket is when nobody says otherwise.
 ///
@@ -228,9 +230,24 @@ fn wait_for_end(former: u32) {
         && is_ours
         && former != std::process::id()
     {
-        let timeout = PollTimeout::try_from(ENDING).unwrap_or(PollTimeout::MAX);
-        // Whoever does not end is somebody else, after all.
-        let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout);
+        // Whoever does not end even then is somebody else, after all.
+        wait_for_pidfd(pidfd.as_fd(), REMOVING, || {
+            eprintln!(
+                "tapswitch: waits for the former daemon (pid {former}), which is removing its interfaces"
+            );
+        });
+    }
+}
+
+/// Waits until a process has ended, or so long; `say` tells people why it takes longer than usual.
+pub fn wait_for_pidfd(pidfd: BorrowedFd<'_>, patience: Duration, say: impl FnOnce()) {
+    let waited = |time: Duration| {
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout) != Ok(0)
+    };
+    if !waited(ENDING) {
+        say();
+        waited(patience);
     }
 }
 

@@ -4,27 +4,36 @@
 //! to the thread that saves, if that is idle; else it looks again a moment later. Static fdb entries, ports that were set down, captures, flows and counters are not
 //! declared, and end with the daemon.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Daemon;
-use crate::control::Model;
 use crate::control::state::{KeptShell, Saved};
+use crate::control::{Id, Model};
 use crate::io::state_file::{Saver, StateFile, Text};
 
 /// How soon the thread that saves is looked at again.
 const AGAIN: Duration = Duration::from_millis(20);
 
-impl Text for Saved {
+/// What is to be saved; its text is made by the thread that saves it.
+struct Declared {
+    model: Model,
+    boot: String,
+    shells: BTreeMap<Id, Arc<KeptShell>>,
+}
+
+impl Text for Declared {
     fn text(&self) -> io::Result<Vec<u8>> {
-        Ok(Self::text(self)?)
+        Ok(Saved::text(&self.model, &self.boot, &self.shells)?)
     }
 }
 
 /// Saves what outlives the daemon.
 pub(super) struct Keeper {
-    saver: Saver<Saved>,
+    saver: Saver<Declared>,
     boot: String,
     /// The model as it was saved last.
     saved: Option<Model>,
@@ -65,17 +74,11 @@ impl Daemon {
     }
 
     fn save(&mut self) {
-        let shell = |id| {
-            let shell = self.containers.get(&id);
-            shell.map_or_else(KeptShell::default, |shell| KeptShell {
-                spec: shell.spec.clone(),
-                auto_remove: shell.auto_remove,
-                whence: shell.whence.clone(),
-            })
-        };
         if let Some(keeper) = &mut self.state {
-            keeper.saver.save(Saved::of(&self.model, &keeper.boot, shell));
-            keeper.saved = Some(self.model.clone());
+            let shells = self.containers.iter().map(|(id, shell)| (*id, Arc::clone(&shell.kept)));
+            let (model, boot) = (self.model.clone(), keeper.boot.clone());
+            keeper.saved = Some(model.clone());
+            keeper.saver.save(Declared { model, boot, shells: shells.collect() });
         }
     }
 
@@ -85,7 +88,7 @@ impl Daemon {
         match self.state.take() {
             Some(keeper) if !self.ends_all => {
                 drop(keeper); // saves what waits
-                let left = self.model.containers().iter().filter(|it| it.is_alive()).count();
+                let left = self.model.alive().count();
                 if left > 0 {
                     eprintln!(
                         "tapswitch: {left} containers go on and wait for the next daemon; \

@@ -193,8 +193,7 @@ impl Daemon {
         let all: Vec<Container> = all.cloned().collect();
         for container in &all {
             let kept = shells.get(&container.id).cloned().unwrap_or_default();
-            let whence = kept.whence;
-            let shell = Shell { spec: kept.spec, auto_remove: kept.auto_remove, whence, ..Shell::default() };
+            let shell = Shell { kept: kept.into(), ..Shell::default() };
             self.containers.insert(container.id, shell);
             self.settle(container, found.get_mut(&container.id));
         }
@@ -232,7 +231,7 @@ impl Daemon {
             (_, _, Some(Found::Lost(why))) => self.lose(container, why),
             (ContainerKind::Run, _, Some(Found::Gone(code))) => {
                 self.end(id, *code);
-                if self.containers.get(&id).is_some_and(|shell| shell.auto_remove) {
+                if self.containers.get(&id).is_some_and(|shell| shell.kept.auto_remove) {
                     self.forget(id);
                 }
             }
@@ -241,7 +240,7 @@ impl Daemon {
             (ContainerKind::Run, _, Some(alive)) => {
                 if let (Found::Alive(pidfd), Some(shell)) = (&*alive, self.containers.get_mut(&id)) {
                     shell.pidfd = pidfd.try_clone().ok();
-                    shell.unwatched = true;
+                    self.unwatched.insert(id);
                 }
             }
             _ => {}
@@ -269,7 +268,8 @@ impl Daemon {
         let endpoints = endpoints.collect();
         self.end(id, None);
         if let Some(shell) = self.containers.get_mut(&id) {
-            (shell.spec.networks, shell.auto_remove) = (endpoints, false);
+            let kept = shell.kept_mut();
+            (kept.spec.networks, kept.auto_remove) = (endpoints, false);
         }
     }
 
@@ -291,7 +291,7 @@ impl Daemon {
         if matches!(uplink.map(|uplink| &uplink.far_end), Some(FarEnd::Packet(_))) {
             return self.attach_packet(id, None, opened.descriptors);
         }
-        let origin = self.containers.get(&id).and_then(|shell| shell.whence.origin.as_ref());
+        let origin = self.containers.get(&id).and_then(|shell| shell.kept.whence.origin.as_ref());
         let configure = !origin.is_some_and(|origin| origin.bare);
         let mut descriptors = opened.descriptors.into_iter();
         let taps: Vec<OwnedFd> = descriptors.by_ref().take(container.endpoints.len()).collect();
@@ -306,7 +306,7 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = Some(socket);
             shell.pidfd = descriptors.next();
-            shell.unwatched = shell.pidfd.is_some();
+            self.unwatched.insert(id);
         }
         Ok(())
     }
@@ -326,9 +326,8 @@ impl Daemon {
     pub(super) fn forget_lost(&mut self, name: &str) {
         let lost = self
             .model
-            .find_container(name)
-            .ok()
-            .filter(|it| it.name == name && it.kind == ContainerKind::Plugged && it.state == State::Lost);
+            .container_named(name)
+            .filter(|it| it.kind == ContainerKind::Plugged && it.state == State::Lost);
         if let Some(id) = lost.map(|container| container.id) {
             self.forget(id);
         }
@@ -336,9 +335,9 @@ impl Daemon {
 
     /// The command that plugs a lost namespace in again.
     pub(super) fn plug_command(&self, container: &Container) -> Option<String> {
-        let shell = self.containers.get(&container.id)?;
+        let kept = &self.containers.get(&container.id)?.kept;
         let lost = container.kind == ContainerKind::Plugged && container.state == State::Lost;
-        let endpoint = shell.spec.networks.first().filter(|_| lost)?;
+        let endpoint = kept.spec.networks.first().filter(|_| lost)?;
         let settings: Vec<String> = endpoint
             .addresses
             .iter()
@@ -353,12 +352,12 @@ impl Daemon {
             endpoint.network,
             settings.join(",")
         );
-        match (&shell.whence.process, shell.whence.origin.as_ref().and_then(|origin| origin.netns.as_ref())) {
+        match (&kept.whence.process, kept.whence.origin.as_ref().and_then(|origin| origin.netns.as_ref())) {
             (Some(process), _) => command.push_str(&format!(" --pid {}", process.pid)),
             (None, Some(netns)) => command.push_str(&format!(" --netns {}", netns.display())),
             (None, None) => return None,
         }
-        shell.spec.publish.iter().for_each(|publish| command.push_str(&format!(" -p {publish}")));
+        kept.spec.publish.iter().for_each(|publish| command.push_str(&format!(" -p {publish}")));
         Some(command)
     }
 }

@@ -18,7 +18,7 @@ use super::{Daemon, Handled, containers, failed, netlink, next, now};
 use crate::control::compile;
 use crate::control::model::{FarEnd, Network, UplinkChange, UplinkSpec};
 use crate::control::show::{self, UplinkRow};
-use crate::control::state::Whence;
+use crate::control::state::{KeptShell, Whence};
 use crate::control::{Id, Kind, Model, Refused};
 use crate::dataplane::PortId;
 use crate::io::netlink::monitor::{Event, Monitor};
@@ -50,7 +50,8 @@ impl Daemon {
     ) -> Handled {
         let id = Id::new(random::bytes());
         self.transact(|model| model.create_uplink(spec, id, host::now_ns()).map(drop))?;
-        self.containers.insert(id, containers::Shell { whence, ..containers::Shell::default() });
+        let kept = KeptShell { whence, ..KeptShell::default() };
+        self.containers.insert(id, containers::Shell { kept: kept.into(), ..containers::Shell::default() });
         let attached = match &spec.far_end {
             FarEnd::Container(_) => Ok(()),
             FarEnd::Tap(_) => self.attach_foreign(id, pid, nursery, true, descriptors),
@@ -127,8 +128,9 @@ impl Daemon {
 
     /// Tells the user uplinks how their flows go, and what is inside.
     pub(super) fn tell_policies(&mut self) {
-        for (id, shell) in &mut self.containers {
-            if let (Some(handle), Some(uplink)) = (&mut shell.user, self.model.network(*id)) {
+        for uplink in self.model.uplinks() {
+            let shell = self.containers.get_mut(&uplink.id);
+            if let Some(handle) = shell.and_then(|shell| shell.user.as_mut()) {
                 handle.set_policy(user_policy(&self.model, uplink, self.told.plan().resolvers()));
             }
         }
@@ -136,15 +138,15 @@ impl Daemon {
 
     /// Monitors of uplinks' interfaces to watch from now on.
     pub(super) fn take_new_monitors(&mut self) -> Vec<(Id, OwnedFd)> {
-        let shells = self.containers.iter_mut();
-        let parents = shells.filter_map(|(id, shell)| Some((*id, shell.parent.as_mut()?)));
-        let fresh = parents.filter(|(_, parent)| parent.is_new).filter_map(|(id, parent)| {
+        let fresh = |uplink: &Network| {
+            let shell = self.containers.get_mut(&uplink.id)?;
+            let parent = shell.parent.as_mut().filter(|parent| parent.is_new)?;
             // While there are too few descriptors, the next turn tries again.
             let watched = parent.monitor.as_fd().try_clone_to_owned().ok()?;
             parent.is_new = false;
-            Some((id, watched))
-        });
-        fresh.collect()
+            Some((uplink.id, watched))
+        };
+        self.model.uplinks().into_iter().filter_map(fresh).collect()
     }
 
     /// Whether the interface behind an uplink is followed still.

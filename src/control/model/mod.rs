@@ -191,6 +191,11 @@ impl Model {
         containers
     }
 
+    /// Those that live, in no order that means anything.
+    pub fn alive(&self) -> impl Iterator<Item = &Container> {
+        self.all_containers().filter(|container| container.kind.is_listed() && container.is_alive())
+    }
+
     /// The network with this id.
     pub fn network(&self, id: Id) -> Option<&Network> {
         self.networks.get(&id).map(Arc::as_ref)

@@ -221,7 +221,12 @@ mod tests {
     }
 
     fn text(model: &Model) -> Vec<u8> {
-        Saved::of(model, "boot", shell).text().unwrap()
+        let shells = model.everything().1.map(|container| (container.id, shell(container.id).into()));
+        Saved::text(model, "boot", &shells.collect()).unwrap()
+    }
+
+    fn saved(model: &Model) -> Saved {
+        Saved::parse(&text(model)).unwrap()
     }
 
     fn read(text: &[u8]) -> Result<Model, BadState> {
@@ -303,17 +308,16 @@ mod tests {
     fn what_the_daemon_is_told_now_holds() {
         let told = |text: &str| DaemonConfig::parse("daemon.json", text).unwrap();
         let model = full();
-        let saved = Saved::of(&model, "boot", shell);
         let restore =
             |config: &DaemonConfig, saved: &Saved| Model::restore(config, saved, id(250), 99, &[]).unwrap();
         // Nobody is on network bridge: it is made anew, and keeps its id.
         let bip = told(r#"{"bip": "172.26.0.1/16", "ip-forward": false}"#);
-        let bridge = restore(&bip, &saved).find_network("bridge").unwrap().clone();
+        let bridge = restore(&bip, &saved(&model)).find_network("bridge").unwrap().clone();
         assert_eq!((bridge.id, bridge.subnets[0].prefix().to_string()), (id(0), "172.26.0.0/16".to_owned()));
-        assert!(!restore(&bip, &saved).settings.forward_v4);
+        assert!(!restore(&bip, &saved(&model)).settings.forward_v4);
         let mut used = model.clone();
         used.create_container(&container("on-bridge", &["bridge"]), id(40), 20).unwrap();
-        let kept = restore(&bip, &Saved::of(&used, "boot", shell)).find_network("bridge").unwrap().clone();
+        let kept = restore(&bip, &saved(&used)).find_network("bridge").unwrap().clone();
         assert_eq!(&kept, used.find_network("bridge").unwrap(), "somebody has an address there");
     }
 
