@@ -11,7 +11,7 @@ use anyhow::Context;
 use crate::capture::file::{MAX_SNAPLEN, Reader};
 use crate::capture::print::{self, Hex, Options};
 use crate::capture::record::Record;
-use crate::cli::{Global, filter};
+use crate::cli::{Global, filter, values};
 use output::{Output, Place, Printer, STANDARD, Sink};
 
 /// Show frames as tcpdump does, or write them to a file
@@ -40,10 +40,11 @@ pub struct CaptureArgs {
     #[arg(long, requires = "write")]
     pub pcapng: bool,
     /// End after N frames
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = values::number::<u64>(1, u64::MAX))]
     pub count: Option<u64>,
     /// Keep the first N bytes of each frame; 0 keeps all
-    #[arg(short, long = "snapshot-length", value_name = "N", default_value_t = MAX_SNAPLEN, hide_default_value = true)]
+    #[arg(short, long = "snapshot-length", value_name = "N", default_value_t = MAX_SNAPLEN, hide_default_value = true,
+          value_parser = values::number::<u32>(0, u32::MAX as u64))]
     pub snaplen: u32,
     /// Numbers instead of names; accepted for tcpdump's sake, as names are never looked up
     #[arg(short, action = clap::ArgAction::Count)]
@@ -70,7 +71,7 @@ pub struct CaptureArgs {
     #[arg(short = 'p', hide = true)]
     no_promiscuous: bool,
     /// List what can be watched, and end
-    #[arg(short = 'D', conflicts_with_all = ["read", "write"])]
+    #[arg(short = 'D', long = "list-interfaces", conflicts_with_all = ["read", "write"])]
     pub list: bool,
     /// Show dropped frames, too, with their reasons
     #[arg(long, conflicts_with = "read")]

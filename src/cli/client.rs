@@ -1,7 +1,7 @@
 //! Talking to the daemon: one request, one answer.
 
 use std::ffi::OsStr;
-use std::io::{ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,11 @@ use crate::io::sys::process::open_pidfd;
 
 /// How often a daemon that ends just then is replaced.
 const ATTEMPTS: usize = 10;
+
+const NOT_OURS: &str = "the daemon's answer is not of this version";
+
+/// What stands before what a daemon that is being started says on the way.
+const NOTE: &str = "note: ";
 
 /// The daemon ended before it answered.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +144,12 @@ impl Daemon {
             }
             Err(error) => return Err(error).context("the daemon's answer broke off"),
         };
-        match serde_json::from_slice(&message.text).context("the daemon's answer is not of this version")? {
+        match serde_json::from_slice(&message.text).context(NOT_OURS)? {
             Reply::Ok(answer) => Ok(answer),
+            Reply::Remarked(answer, remark) => {
+                eprintln!("tapswitch: {remark}");
+                Ok(answer)
+            }
             Reply::Error(refused) => Err(refused.into()),
         }
     }
@@ -174,7 +183,7 @@ pub fn is_refused(error: &anyhow::Error, kind: crate::control::Kind) -> bool {
 /// # Errors
 /// What the daemon printed, when it did not come up.
 pub fn start(socket: &Path, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<()> {
-    let (mut ready, theirs) = std::io::pipe()?;
+    let (ready, theirs) = std::io::pipe()?;
     let program = std::env::current_exe().context("cannot find the tapswitch binary itself")?;
     let mut command = Command::new(program);
     command.arg("--socket").arg(socket).arg("daemon").arg("--ready-stdin").args(arguments);
@@ -183,15 +192,26 @@ pub fn start(socket: &Path, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<(
     let mut child = command.spawn().context("cannot start the daemon")?;
     drop(command);
     let mut said = String::new();
-    ready.read_to_string(&mut said)?;
-    if said == "ready" {
-        return Ok(());
+    for line in BufReader::new(ready).lines() {
+        match line? {
+            line if line == "ready" => return Ok(()),
+            line => match line.strip_prefix(NOTE) {
+                Some(note) => eprintln!("tapswitch: {note}"),
+                None => said.push_str(&(line + "\n")),
+            },
+        }
     }
     let _ = child.wait();
     match said.trim() {
         "" => bail!("the daemon ended before it was ready; 'tapswitch daemon' in the foreground shows why"),
         why => bail!("{why}"),
     }
+}
+
+/// The daemon's end of [`start`]: tells who waits something on the way.
+pub fn tell_note(waits: &OwnedFd, line: &str) {
+    // Whoever waited may have gone.
+    let _ = nix::unistd::write(waits, format!("{NOTE}{line}\n").as_bytes());
 }
 
 /// The daemon's end of [`start`]: tells who waits that it listens, or why it does not.

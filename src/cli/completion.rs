@@ -8,13 +8,13 @@ use std::ffi::OsStr;
 use std::io;
 
 use clap::builder::ValueHint;
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
 use super::client::Daemon;
-use super::{Cli, Global, programs};
+use super::{Global, programs};
 use crate::control::requests::Request;
 use crate::control::show::{ContainerRow, NetworkRow};
 
@@ -65,7 +65,7 @@ pub fn answer() {
 
 /// Our command line, which knows where names of containers and networks stand.
 fn command() -> Command {
-    with_names(Cli::command())
+    with_names(super::command())
 }
 
 fn with_names(command: Command) -> Command {

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::capture::live::end_signals;
 use super::client::Daemon;
-use super::{Global, output, tables};
+use super::{Global, output, tables, values};
 use crate::control::requests::{FlowFilter, Request, ViewRequest};
 use crate::control::show::{self, ConntrackRow, FlowNews};
 
@@ -38,10 +38,10 @@ pub struct ConntrackArgs {
     #[arg(short, long = "dst", alias = "orig-dst", value_name = "IP", value_parser = address)]
     destination: Option<IpNet>,
     /// Only from this port
-    #[arg(long, alias = "orig-port-src", value_name = "PORT")]
+    #[arg(long, alias = "orig-port-src", value_name = "PORT", value_parser = values::number::<u16>(1, 65_535))]
     sport: Option<u16>,
     /// Only to this port
-    #[arg(long, alias = "orig-port-dst", value_name = "PORT")]
+    #[arg(long, alias = "orig-port-dst", value_name = "PORT", value_parser = values::number::<u16>(1, 65_535))]
     dport: Option<u16>,
     /// Only of this IP version
     #[arg(short, long, value_parser = ["ipv4", "ipv6"])]

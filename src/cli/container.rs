@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::client::{Daemon, is_refused};
-use super::{Global, output};
+use super::{Global, output, values};
 use crate::container;
 use crate::control::Kind;
 use crate::control::model::{ContainerKind, EndpointSpec};
@@ -43,7 +43,7 @@ pub struct PsArgs {
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// The last ones that were created, in whatever state
-    #[arg(short = 'n', long, value_name = "NUMBER")]
+    #[arg(short = 'n', long, value_name = "NUMBER", value_parser = values::number::<usize>(1, u32::MAX.into()))]
     last: Option<usize>,
     /// The last one that was created, in whatever state
     #[arg(short, long)]
@@ -78,7 +78,7 @@ pub struct ExecArgs {
     #[arg(short, long)]
     tty: bool,
     /// A variable for the command
-    #[arg(short, long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::variable)]
     env: Vec<String>,
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]
@@ -226,12 +226,17 @@ pub(super) fn enter(daemon: &mut Daemon, name: &str, ipv6: bool) -> anyhow::Resu
 /// # Errors
 /// When one of them is not known.
 pub fn stop(global: &Global, names: &[String], grace: Option<u64>) -> anyhow::Result<u8> {
-    let grace = grace.map_or(GRACE, Duration::from_secs);
+    let grace = self::grace(grace);
     super::each(names, |name| {
         stop_one(global, name, grace)?;
         println!("{name}");
         Ok(())
     })
+}
+
+/// How long a container may take to end.
+pub(super) fn grace(seconds: Option<u64>) -> Duration {
+    seconds.map_or(GRACE, Duration::from_secs)
 }
 
 /// Stops a container; one that has ended is stopped already.
@@ -308,7 +313,7 @@ pub fn logs(global: &Global, name: &str, follow: bool) -> anyhow::Result<u8> {
     let mut daemon = Daemon::connect(&global.socket())?;
     let facts = find(&mut daemon, name)?;
     let path = facts.directory.join("log");
-    let mut file = match std::fs::File::open(&path) {
+    let mut file = match container::log::Reader::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!("container '{}' keeps no log: it runs in the foreground of its terminal", facts.name)
         }

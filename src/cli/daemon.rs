@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::client::{self, Daemon};
 use super::daemon_flags::ConfigFlags;
-use super::{Global, output};
+use super::{Global, output, values};
 use crate::control::requests::{Request, Status};
 use crate::daemon::runtime::default_state;
 use crate::daemon::{self, Options};
@@ -32,7 +32,7 @@ pub struct DaemonArgs {
     no_offload: bool,
     /// Microseconds that the switch looks on before it sleeps, while frames come that fast; 0 for never
     #[arg(long, value_name = "N", default_value_t = patience::WINDOW.as_micros() as u64,
-          value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+          value_parser = values::number::<u64>(0, 1_000_000))]
     busy_poll_us: u64,
     #[command(flatten)]
     config: ConfigFlags,
@@ -42,7 +42,7 @@ pub struct DaemonArgs {
     /// Whether it gives up, once it listens, whatever it does not need: capabilities, system calls,
     /// files ('status' says what this kernel can take away)
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
-          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+          action = clap::ArgAction::Set, value_parser = values::boolean)]
     confine: bool,
     /// The uplink that is there from the start: sockets of this host's, or none
     #[arg(long, env = "TAPSWITCH_UPLINK", value_name = "KIND", default_value = "user", value_parser = ["user", "none"])]
@@ -114,6 +114,11 @@ fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Resul
     };
     // One for a single command keeps nothing, unless there is something to come back to.
     let transient = arguments.transient && !file.as_ref().is_some_and(|file| file.exists());
+    let notes = Arc::clone(&waits);
+    let say = move |line: &str| match notes.lock().ok().as_deref() {
+        Some(Some(waits)) => client::tell_note(waits, line),
+        _ => eprintln!("tapswitch: {line}"),
+    };
     let ready = move || match take(&waits) {
         Some(waits) => client::tell_ready(waits, "ready"),
         None => eprintln!(
@@ -132,6 +137,7 @@ fn serve(global: &Global, arguments: &DaemonArgs, waits: Waits) -> anyhow::Resul
         uplink: arguments.uplink == "user",
         transient,
         state: file.filter(|_| !transient),
+        say: Box::new(say),
         ready: Some(Box::new(ready)),
     })
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use ipnet::Ipv4Net;
 
+use super::values;
 use crate::control::config::{DaemonConfig, is_bip, is_word};
 use crate::control::ipam::Pool;
 
@@ -37,24 +38,24 @@ pub struct ConfigFlags {
     dns_search: Vec<String>,
     /// Whether containers of the default network may talk to each other [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
-          value_parser = clap::builder::BoolishValueParser::new())]
+          value_parser = values::boolean)]
     icc: Option<bool>,
     /// Whether there are rules at all; without, networks route to each other, and nothing is translated
     /// [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
-          value_parser = clap::builder::BoolishValueParser::new())]
+          value_parser = values::boolean)]
     iptables: Option<bool>,
     /// Whether what leaves networks by an uplink gets the uplink's address [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
-          value_parser = clap::builder::BoolishValueParser::new())]
+          value_parser = values::boolean)]
     ip_masq: Option<bool>,
     /// Whether anything is forwarded between networks; 'sysctl net.ipv4.ip_forward' changes it
     /// [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
-          value_parser = clap::builder::BoolishValueParser::new())]
+          value_parser = values::boolean)]
     ip_forward: Option<bool>,
     /// The default network's largest packet, in bytes [default: 1500]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(68..=65_521))]
+    #[arg(long, value_name = "BYTES", value_parser = values::number::<u32>(68, 65_521))]
     mtu: Option<u32>,
 }
 

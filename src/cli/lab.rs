@@ -14,7 +14,7 @@ use super::run::{Face, Plan, launch};
 use super::{Global, container, output};
 use crate::control::lab::{DEMO, Lab};
 use crate::control::model::NetworkSpec;
-use crate::control::requests::{LabMembers, Request, RouterRequest};
+use crate::control::requests::{LabMembers, Request, RouterRequest, Status};
 use crate::control::show::PortRow;
 use crate::daemon::runtime;
 
@@ -74,16 +74,22 @@ pub fn up(global: &Global, arguments: &UpArgs) -> anyhow::Result<u8> {
     let lab = read(arguments.lab.as_deref())?;
     let ends = EndSignals::new()?;
     // While this connection is open, a daemon that it started does not end.
-    let mut daemon = connect_unless_up(global, &lab)?;
+    let request = Request::LabClaim { lab: lab.name.clone() };
+    let (claim, ()) = Daemon::ask_or_start(&global.socket(), &["--transient"], &request)?;
+    let mut daemon = Daemon::connect(&global.socket())?;
     if let Err(error) = bring_up(global, &mut daemon, &lab) {
-        // What had come up goes away again; the first error is the one that matters.
+        // What had come up goes away again; nobody else can have made it. The first error is the one that matters.
         let _ = take_down(global, Some(&lab.name));
         return Err(error);
     }
+    drop(claim);
     output::print(&daemon.call::<String>(Request::ShowTopology { dot: false, ascii: false })?)?;
     suggest(&mut daemon, &lab, arguments.detach)?;
     if !arguments.detach {
-        ends.wait(&daemon, arguments.duration)?;
+        let status: Status = daemon.call(Request::Status)?;
+        if ends.wait(&daemon, arguments.duration)? == Ended::Daemon {
+            return without_daemon(&lab.name, &status);
+        }
         eprintln!("taking lab '{}' down", lab.name);
         take_down(global, Some(&lab.name))?;
     }
@@ -115,13 +121,20 @@ fn lab_name(word: &str) -> String {
     stem.unwrap_or_else(|| word.to_owned())
 }
 
-fn connect_unless_up(global: &Global, lab: &Lab) -> anyhow::Result<Daemon> {
-    let request = Request::LabMembers { lab: Some(lab.name.clone()) };
-    let (daemon, members) = Daemon::ask_or_start::<LabMembers>(&global.socket(), &["--transient"], &request)?;
-    if !members.is_empty() {
-        bail!("lab '{}' is up already: 'tapswitch down {}' takes it down", lab.name, lab.name);
+/// What becomes of a lab in the foreground whose daemon has gone.
+fn without_daemon(lab: &str, daemon: &Status) -> anyhow::Result<u8> {
+    // A daemon that takes everything down removes these before it closes its connections.
+    if !daemon.socket.with_extension("d").exists() {
+        eprintln!("tapswitch: everything was taken down, and with it lab '{lab}'");
+        return Ok(0);
     }
-    Ok(daemon)
+    if daemon.state == "none" {
+        bail!("the daemon has ended, and with it lab '{lab}': 'tapswitch up' brings it up again");
+    }
+    bail!(
+        "the daemon has ended; lab '{lab}' goes on and waits for the next one: 'tapswitch daemon -d' serves it \
+         again, 'tapswitch down --all' ends it"
+    )
 }
 
 fn bring_up(global: &Global, daemon: &mut Daemon, lab: &Lab) -> anyhow::Result<()> {
@@ -137,12 +150,7 @@ fn bring_up(global: &Global, daemon: &mut Daemon, lab: &Lab) -> anyhow::Result<(
         eprintln!("network {}", network.name);
     }
     for spec in &lab.containers {
-        launch(
-            global,
-            &Plan { spec: spec.clone(), auto_remove: false, workdir: None, plain: false },
-            Face::DETACHED,
-            false,
-        )?;
+        launch(global, &Plan::new(spec.clone()), Face::DETACHED, false)?;
         eprintln!("container {}", spec.name.as_deref().unwrap_or_default());
     }
     for route in &lab.routes {
@@ -181,6 +189,15 @@ fn suggest(daemon: &mut Daemon, lab: &Lab, detached: bool) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Why a lab in the foreground ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Somebody said so, or its time is over.
+    Told,
+    /// Its daemon has gone.
+    Daemon,
+}
+
 /// The signals that end a lab in the foreground, blocked until somebody waits for them.
 struct EndSignals(SignalFd);
 
@@ -192,7 +209,7 @@ impl EndSignals {
     }
 
     /// Waits for one of them, for the time to be over, or for the daemon's end.
-    fn wait(&self, daemon: &Daemon, patience: Option<Duration>) -> anyhow::Result<()> {
+    fn wait(&self, daemon: &Daemon, patience: Option<Duration>) -> anyhow::Result<Ended> {
         use std::os::fd::AsFd;
         let mut interest = [
             PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
@@ -201,7 +218,8 @@ impl EndSignals {
         let timeout = patience
             .map_or(PollTimeout::NONE, |time| PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
         poll(&mut interest, timeout)?;
-        Ok(())
+        let [told, gone] = interest.map(|it| it.any().unwrap_or(false));
+        Ok(if gone && !told { Ended::Daemon } else { Ended::Told })
     }
 }
 
@@ -240,11 +258,13 @@ fn down_all(global: &Global) -> anyhow::Result<()> {
     let _ = daemon.answer::<()>();
     if let Some((pid, pidfd)) = process {
         // Interfaces of its are there until it has gone.
-        runtime::wait_for_pidfd(pidfd.as_fd(), Duration::MAX, || {
-            eprintln!("tapswitch: waits for the daemon (pid {pid}), which is removing its interfaces");
-        });
+        runtime::wait_for_process(pid, pidfd.as_fd());
     }
-    Ok(())
+    // One that was killed in that moment has left what it kept; one that has started since is another matter.
+    match Daemon::try_connect(&global.socket())? {
+        Some(_) => Ok(()),
+        None => runtime::take_away(&global.socket()),
+    }
 }
 
 /// Ends a lab's containers, all at once, and removes its networks.

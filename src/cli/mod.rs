@@ -30,6 +30,7 @@ pub mod show;
 mod supervisor;
 pub mod tables;
 pub mod uplink;
+pub mod values;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -52,6 +53,7 @@ const BAD_USAGE: u8 = 2;
     version,
     about,
     max_term_width = 100,
+    arg_required_else_help = true,
     after_help = "\
 EXAMPLES
   tapswitch up                                   the demo lab: two networks, four containers
@@ -74,8 +76,9 @@ struct Cli {
 /// Flags that every command has.
 #[derive(Debug, Default, clap::Args)]
 pub struct Global {
-    /// The daemon's control socket
-    #[arg(long, global = true, env = "TAPSWITCH_SOCKET", value_name = "PATH")]
+    /// The daemon's control socket [env: TAPSWITCH_SOCKET]
+    // clap would show it in each usage as if it had to be given, where the variable is set.
+    #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Print listings as JSON
     #[arg(long, global = true)]
@@ -90,7 +93,7 @@ impl Global {
     }
 }
 
-/// What clap would read; applets have flags of others.
+/// Whose value holds without the flag.
 fn from_environment() -> Option<PathBuf> {
     std::env::var_os("TAPSWITCH_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
@@ -104,7 +107,7 @@ enum Command {
     Up(lab::UpArgs),
     Down(lab::DownArgs),
     /// Networks: create, list, change, remove
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Network(network::NetworkCommand),
     #[command(disable_help_flag = true)]
     Run(run::RunArgs),
@@ -114,7 +117,7 @@ enum Command {
     /// End containers: SIGTERM, and SIGKILL after the grace
     Stop {
         /// Seconds until SIGKILL
-        #[arg(short = 't', long, value_name = "SECONDS")]
+        #[arg(short = 't', long, value_name = "SECONDS", value_parser = values::number::<u64>(0, u32::MAX.into()))]
         time: Option<u64>,
         /// Names or ids
         #[arg(required = true, value_name = "NAME")]
@@ -122,6 +125,15 @@ enum Command {
     },
     /// Run containers that have ended once more
     Start {
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Stop containers, and run them once more
+    Restart {
+        /// Seconds until SIGKILL
+        #[arg(short = 't', long, value_name = "SECONDS", value_parser = values::number::<u64>(0, u32::MAX.into()))]
+        time: Option<u64>,
         /// Names or ids
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
@@ -168,7 +180,7 @@ enum Command {
     Preflight,
     Show(show::ShowArgs),
     /// Static entries of the MAC table
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Fdb(show::FdbCommand),
     Port(publish::PortArgs),
     /// Let others reach a container's port by an address outside
@@ -198,18 +210,23 @@ enum Command {
         alias: String,
     },
     /// Ways to the outside
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Uplink(uplink::UplinkCommand),
     /// Static routes
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Route(route::RouteCommand),
     /// Rules of the user's, asked before all others
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Rule(route::RuleCommand),
     Sysctl(route::SysctlArgs),
     Replay(replay::ReplayArgs),
     Shell(shell::ShellArgs),
     Completion(completion::CompletionArgs),
+}
+
+/// Our command line as clap knows it, for those who look at every flag there is.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line that this process was started with.
@@ -259,6 +276,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Ps(arguments) => container::ps(global, &arguments),
         Command::Inspect(arguments) => container::inspect(global, arguments),
         Command::Stop { time, names } => container::stop(global, &names, time),
+        Command::Restart { time, names } => run::restart(global, &names, time),
         Command::Start { names } => run::start(global, &names),
         Command::Rm { force, names, .. } => container::rm(global, &names, force),
         Command::Logs { follow, name } => container::logs(global, &name, follow),

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::client::{Daemon, is_refused};
 use super::container::enter;
-use super::{Global, key_value, output};
+use super::{Global, key_value, output, values};
 use crate::control::Kind;
 use crate::control::ipam::SubnetSpec;
 use crate::control::model::{Driver, EndpointSpec, NetworkSpec};
@@ -64,7 +64,7 @@ pub enum NetworkCommand {
     /// Put a running container on one more network
     Connect {
         /// Its address there
-        #[arg(long)]
+        #[arg(long, value_parser = values::ip)]
         ip: Vec<IpAddr>,
         /// One more name for it there
         #[arg(long, value_name = "NAME")]
@@ -112,13 +112,13 @@ pub struct CreateArgs {
     #[arg(short, long, default_value = "bridge", value_parser = ["bridge"])]
     driver: String,
     /// A subnet, IPv4 or IPv6; chosen when none is given
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = values::cidr)]
     subnet: Vec<IpNet>,
     /// Hand addresses out of this part of the subnet only
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = values::cidr)]
     ip_range: Vec<IpNet>,
     /// The gateway's address
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = values::ip)]
     gateway: Vec<IpAddr>,
     /// An address that is somebody else's
     #[arg(long, value_name = "NAME=IP")]
@@ -133,7 +133,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "IP", value_parser = super::parse_name_server)]
     dns: Vec<IpAddr>,
     /// Metadata
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::label)]
     label: Vec<String>,
     /// An option, by its short key or Docker's: icc=false, masquerade=false, masquerade_to=IP,
     /// masquerade_to6=IP, masquerade_ports=LO-HI, host_binding=IP, uplink=NAME, forward=false, ra=true,

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use super::Global;
 use super::client::Daemon;
 use super::container::parse_endpoint;
+use super::values;
 use crate::control::model::EndpointSpec;
 use crate::control::ports::{Exposed, PublishSpec};
 use crate::control::requests::{Joined, Request, Status};
@@ -32,7 +33,7 @@ pub struct PlugArgs {
     #[arg(long, visible_alias = "net", value_name = "NET[:ip=..,mac=..,alias=..]", value_parser = parse_endpoint)]
     network: EndpointSpec,
     /// The namespaces of this process; it is unplugged when the process ends
-    #[arg(long, required_unless_present = "netns", conflicts_with = "netns")]
+    #[arg(long, required_unless_present = "netns", conflicts_with = "netns", value_parser = values::pid)]
     pid: Option<i32>,
     /// This network namespace, as /run/netns/NAME
     #[arg(long, value_name = "PATH")]
@@ -44,10 +45,10 @@ pub struct PlugArgs {
     #[arg(long, value_name = "NAME")]
     ifname: Option<String>,
     /// Its address
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = values::ip)]
     ip: Vec<IpAddr>,
     /// Its MAC address
-    #[arg(long, value_name = "MAC")]
+    #[arg(long, value_name = "MAC", value_parser = values::mac)]
     mac: Option<MacAddr>,
     /// Publish a port
     #[arg(short, long, value_name = "[IP:][HOST[-HOST]:]CONT[-CONT][/tcp|udp]")]
@@ -62,7 +63,7 @@ pub struct PlugArgs {
     #[arg(long)]
     no_offload: bool,
     /// Write "1" to this descriptor when it is plugged in
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::number::<i32>(0, 1 << 30))]
     ready_fd: Option<i32>,
 }
 
@@ -71,6 +72,7 @@ pub struct PlugArgs {
 /// # Errors
 /// When the namespace cannot be entered, or the daemon refuses.
 pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
+    let ready = arguments.ready_fd.map(ready_file).transpose()?;
     let mut daemon = Daemon::connect(&global.socket())?;
     let status: Status = daemon.call(Request::Status)?;
     let target = match (arguments.pid, arguments.netns) {
@@ -99,8 +101,8 @@ pub fn plug(global: &Global, arguments: PlugArgs) -> anyhow::Result<u8> {
     tell_pinned(&opened, "tapswitch unplug");
     drop(opened);
     tell(global, &joined)?;
-    if let Some(descriptor) = arguments.ready_fd {
-        write_ready(descriptor)?;
+    if let Some(mut ready) = ready {
+        ready.write_all(b"1").context("cannot write to --ready-fd")?;
     }
     Ok(0)
 }
@@ -142,9 +144,12 @@ fn tell(global: &Global, joined: &Joined) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_ready(number: i32) -> anyhow::Result<()> {
-    let mut file = std::fs::File::from(crate::io::sys::process::inherited(number)?);
-    file.write_all(b"1").context("cannot write to --ready-fd")
+/// The descriptor of `--ready-fd`: known to be one before anything is plugged in.
+fn ready_file(number: i32) -> anyhow::Result<std::fs::File> {
+    let inherited = crate::io::sys::process::inherited(number);
+    let inherited =
+        inherited.with_context(|| format!("--ready-fd {number} is no descriptor that was handed on"))?;
+    Ok(inherited.into())
 }
 
 /// `tapswitch unplug`.

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Global;
 use super::client::Daemon;
+use super::values;
 use crate::control::requests::{Request, RouterRequest};
 
 /// A SOCKS proxy into a network.
@@ -20,7 +21,7 @@ pub struct ProxyArgs {
     /// Name or id of the network
     network: String,
     /// Where to listen
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:1080")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:1080", value_parser = values::listener)]
     listen: SocketAddr,
 }
 

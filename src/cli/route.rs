@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::client::Daemon;
-use super::{Global, output};
+use super::{Global, output, values};
 use crate::control::docker_rules::Action;
 use crate::control::model::{RouteSpec, RuleSpec};
 use crate::control::ports::PortRange;
@@ -24,7 +24,7 @@ pub enum RouteCommand {
     )]
     Add {
         /// Where to
-        #[arg(value_name = "PREFIX")]
+        #[arg(value_name = "PREFIX", value_parser = values::cidr)]
         prefix: IpNet,
         /// How: 'via' and the next hop's address, 'dev' and a network or uplink, or both
         #[arg(required = true, num_args = 2..=4, value_name = "via IP, dev NET")]
@@ -34,7 +34,7 @@ pub enum RouteCommand {
     #[command(visible_alias = "rm", after_help = "EXAMPLE\n  tapswitch route del 10.1.0.0/16")]
     Del {
         /// Where to
-        #[arg(value_name = "PREFIX")]
+        #[arg(value_name = "PREFIX", value_parser = values::cidr)]
         prefix: IpNet,
     },
     /// List static routes; 'show routes' shows all
@@ -98,7 +98,7 @@ pub enum RuleCommand {
     #[command(visible_alias = "del", after_help = "EXAMPLE\n  tapswitch rule rm 1")]
     Rm {
         /// As 'rule ls' numbers it
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", value_parser = values::number::<usize>(1, u32::MAX.into()))]
         number: usize,
     },
 }
@@ -122,7 +122,7 @@ pub struct RuleArgs {
     #[arg(long, value_name = "S[,S]")]
     state: Option<String>,
     /// Before the rule of this number
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::number::<usize>(1, u32::MAX.into()))]
     before: Option<usize>,
     /// What becomes of them
     #[arg(value_parser = ["allow", "drop", "reject"])]
@@ -171,6 +171,9 @@ pub struct SysctlArgs {
     /// Accepted for sysctl's sake: a setting with a value is set
     #[arg(short, long, hide = true)]
     write: bool,
+    /// Print nothing of what is set
+    #[arg(short, long)]
+    quiet: bool,
     /// The setting, and its new value
     #[arg(value_name = "KEY[=VALUE]")]
     settings: Vec<String>,
@@ -184,9 +187,11 @@ pub fn sysctl(global: &Global, arguments: &SysctlArgs) -> anyhow::Result<u8> {
     let mut daemon = Daemon::connect(&global.socket())?;
     let mut rows: Vec<SettingRow> = Vec::new();
     let mut ask = |key: Option<&str>, value: Option<&str>| -> anyhow::Result<()> {
-        let (key, value) = (key.map(str::to_owned), value.map(str::to_owned));
+        let (sets, key, value) = (value.is_some(), key.map(str::to_owned), value.map(str::to_owned));
         let told: Vec<SettingRow> = daemon.call(Request::Router(RouterRequest::Sysctl { key, value }))?;
-        rows.extend(told);
+        if !arguments.quiet || !sets {
+            rows.extend(told);
+        }
         Ok(())
     };
     for setting in &arguments.settings {

@@ -5,10 +5,8 @@
 //! anything else, and the parent only waits for the child's word that the container runs
 //! (its id) or why it does not.
 
-use std::fs::File;
 use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -17,8 +15,8 @@ use ipnet::IpNet;
 use super::client::Daemon;
 use super::container::parse_endpoint;
 use super::supervisor::Supervisor;
-use super::{Global, image};
-use crate::container::{Output, Spec};
+use super::{Global, image, values};
+use crate::container::{Output, Spec, log};
 use crate::control::Id;
 use crate::control::model::{ContainerSpec, EndpointSpec, LinkSpec};
 use crate::control::ports::{Exposed, PublishSpec};
@@ -54,10 +52,10 @@ pub struct RunArgs {
     #[arg(long, visible_alias = "net", value_name = "NET[:ip=..,mac=..,alias=..]", value_parser = parse_endpoint)]
     network: Vec<EndpointSpec>,
     /// Its address on the first network
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = values::ip)]
     ip: Vec<IpAddr>,
     /// Its MAC address on the first network
-    #[arg(long, value_name = "MAC")]
+    #[arg(long, value_name = "MAC", value_parser = values::mac)]
     mac_address: Option<MacAddr>,
     /// One more name for it on the first network
     #[arg(long, alias = "net-alias", value_name = "NAME")]
@@ -90,10 +88,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl: Vec<String>,
     /// A variable for the command
-    #[arg(short, long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::variable)]
     env: Vec<String>,
     /// Metadata
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = values::label)]
     label: Vec<String>,
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]
@@ -110,6 +108,9 @@ pub struct RunArgs {
     /// Plain frames for this container, through tun-tap, whatever the daemon does
     #[arg(long)]
     no_offload: bool,
+    /// How large a file of its log gets, as max-size=4m; there are two, of which the older one goes
+    #[arg(long, value_name = "max-size=SIZE")]
+    log_opt: Vec<String>,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -151,13 +152,9 @@ pub fn run(global: &Global, mut arguments: RunArgs) -> anyhow::Result<u8> {
     if face.tty && face.interactive && !face.detach && !std::io::stdin().is_terminal() {
         bail!("-t takes a terminal on standard input, and there is none: leave -t out");
     }
-    let (auto_remove, plain, workdir) = (arguments.rm, arguments.no_offload, arguments.workdir.clone());
-    let plan = Plan {
-        spec: ContainerSpec { image: image.image.unwrap_or_default(), ..spec(arguments)? },
-        auto_remove,
-        workdir,
-        plain,
-    };
+    let auto_remove = arguments.rm;
+    let spec = ContainerSpec { image: image.image.unwrap_or_default(), ..spec(arguments)? };
+    let plan = Plan { auto_remove, ..Plan::new(spec) };
     if face.detach && Daemon::try_connect(&global.socket())?.is_none() {
         start_daemon(&global.socket(), face)?;
     }
@@ -198,16 +195,22 @@ pub fn start(global: &Global, names: &[String]) -> anyhow::Result<u8> {
         if facts.pid.is_some() {
             bail!("container '{name}' is running already");
         }
-        let _: String = daemon.call(Request::ContainerRemove { name: name.to_owned(), force: false })?;
         drop(daemon);
-        launch(
-            global,
-            &Plan { spec: facts.spec, auto_remove: false, workdir: None, plain: false },
-            Face::DETACHED,
-            false,
-        )?;
+        let face = Face { tty: facts.spec.terminal, ..Face::DETACHED };
+        launch(global, &Plan { again: true, ..Plan::new(facts.spec) }, face, false)?;
         println!("{name}");
         Ok(())
+    })
+}
+
+/// `tapswitch restart NAME..`: stops containers and runs them once more, in the background.
+///
+/// # Errors
+/// When one of them does not end, or is not known.
+pub fn restart(global: &Global, names: &[String], grace: Option<u64>) -> anyhow::Result<u8> {
+    super::each(names, |name| {
+        super::container::stop_one(global, name, super::container::grace(grace))?;
+        start(global, &[name.to_owned()]).map(drop)
     })
 }
 
@@ -218,10 +221,23 @@ pub struct Plan {
     pub spec: ContainerSpec,
     /// Forget it when it ends.
     pub auto_remove: bool,
-    /// Where its command starts.
-    pub workdir: Option<PathBuf>,
-    /// Plain TAPs, whatever the daemon's default is.
-    pub plain: bool,
+    /// It has ended, and is run once more.
+    pub again: bool,
+}
+
+impl Plan {
+    /// A container that is new, and stays when it has ended.
+    pub const fn new(spec: ContainerSpec) -> Self {
+        Self { spec, auto_remove: false, again: false }
+    }
+
+    /// How the daemon is asked for it.
+    pub(super) fn request(&self) -> Request {
+        if self.again {
+            return Request::ContainerAgain { name: self.spec.name.clone().unwrap_or_default() };
+        }
+        Request::ContainerCreate { spec: self.spec.clone(), auto_remove: self.auto_remove }
+    }
 }
 
 /// Makes a container and supervises it: here, or in the background.
@@ -257,9 +273,7 @@ pub fn launch(global: &Global, plan: &Plan, face: Face, print_id: bool) -> anyho
 
 pub(super) fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyhow::Result<Spec> {
     let output = if face.detach {
-        let path = created.directory.join("log");
-        let file = File::options().create(true).append(true).mode(0o600).open(&path);
-        Output::Log(file.with_context(|| format!("cannot write the log {}", path.display()))?)
+        Output::Bounded(created.directory.join("log"), plan.spec.log_size.unwrap_or(log::USUAL_SIZE))
     } else {
         Output::Inherit
     };
@@ -276,13 +290,13 @@ pub(super) fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyh
         hostname: created.hostname.clone(),
         command: plan.spec.command.clone(),
         env: plan.spec.env.clone(),
-        workdir: plan.workdir.clone(),
+        workdir: plan.spec.workdir.clone(),
         terminal: face.tty,
         interactive: face.interactive && !face.detach,
         sysctls,
         files: Some(created.directory.clone()),
         taps: created.networks.len(),
-        plain_taps: plan.plain || !created.offload,
+        plain_taps: plan.spec.plain || !created.offload,
         ipv6: created.ipv6,
         host_network: created.host_network,
         output,
@@ -320,6 +334,10 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         hostname: arguments.hostname.or(own),
         command: arguments.command,
         env: super::variables(&arguments.env),
+        workdir: arguments.workdir,
+        terminal: arguments.tty,
+        plain: arguments.no_offload,
+        log_size: log_size(&arguments.log_opt)?,
         sysctls: arguments
             .sysctl
             .iter()
@@ -336,6 +354,29 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         labels: arguments.label.iter().map(|text| super::key_value(text)).collect(),
         ..ContainerSpec::default()
     })
+}
+
+/// `max-size=SIZE`, as Docker's: bytes, or with k, m or g.
+fn log_size(options: &[String]) -> anyhow::Result<Option<u64>> {
+    let mut size = None;
+    for text in options {
+        let (key, value) = pair(text, '=', "--log-opt")?;
+        if key != "max-size" {
+            bail!("--log-opt '{key}' is not known: max-size is, and there are always two files");
+        }
+        let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match value.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
+            "" | "b" => Some(1),
+            "k" | "kb" => Some(1 << 10),
+            "m" | "mb" => Some(1 << 20),
+            "g" | "gb" => Some(1 << 30),
+            _ => None,
+        };
+        let bytes = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+        let bytes = bytes.filter(|bytes| *bytes >= 1 << 10);
+        size = Some(bytes.with_context(|| format!("--log-opt '{text}': give 1k or more, as max-size=4m"))?);
+    }
+    Ok(size)
 }
 
 fn pair(text: &str, separator: char, flag: &str) -> anyhow::Result<(String, String)> {

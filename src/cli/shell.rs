@@ -34,6 +34,14 @@ PATH=$TAPSWITCH_SHELL:$PATH
 PS1="(tapswitch) $PS1"
 "#;
 
+/// zsh reads it before all else, and it may name another place for the rest.
+const ZSHENV: &str = r#"ZDOTDIR=$TAPSWITCH_ZDOTDIR
+[ -n "$ZDOTDIR" ] || unset ZDOTDIR
+if [ -f "${ZDOTDIR:-$HOME}/.zshenv" ]; then . "${ZDOTDIR:-$HOME}/.zshenv"; fi
+TAPSWITCH_ZDOTDIR=$ZDOTDIR
+ZDOTDIR=$TAPSWITCH_SHELL
+"#;
+
 const ZSH: &str = r#"ZDOTDIR=$TAPSWITCH_ZDOTDIR
 [ -n "$ZDOTDIR" ] || unset ZDOTDIR
 if [ -f "${ZDOTDIR:-$HOME}/.zshrc" ]; then . "${ZDOTDIR:-$HOME}/.zshrc"; fi
@@ -101,7 +109,10 @@ pub fn shell(global: &Global, arguments: &ShellArgs) -> anyhow::Result<u8> {
 /// The forked child's life: the shell, with signals as it expects them.
 fn become_it(command: &mut Command) -> i32 {
     let error = reset_signals().err().unwrap_or_else(|| command.exec());
-    eprintln!("tapswitch: cannot run {}: {error}", Path::new(command.get_program()).display());
+    let program = command.get_program();
+    // A word of the line, or what the caller's environment says.
+    let whence = if program == users_shell() { " ($SHELL)" } else { "" };
+    eprintln!("tapswitch: cannot run {}{whence}: {error}", Path::new(program).display());
     if error.kind() == ErrorKind::NotFound { 127 } else { 126 }
 }
 
@@ -184,6 +195,7 @@ impl Place {
             }
             "zsh" => {
                 hand_over(&mut command, "ZDOTDIR", "TAPSWITCH_ZDOTDIR", &self.0);
+                fs::write(self.0.join(".zshenv"), ZSHENV)?;
                 (".zshrc", format!("{ZSH}if (( $+functions[compdef] )); then\n{}\nfi\n", completes(name)?))
             }
             "fish" => {

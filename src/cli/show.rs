@@ -1,7 +1,7 @@
 //! `show …`, `fdb …`, `port …`: what the switch knows.
 
 use super::client::Daemon;
-use super::{Global, foreign, output, tables};
+use super::{Global, foreign, output, tables, values};
 use crate::control::requests::{Request, ViewRequest};
 use crate::control::show::{self, DropRow, FdbRow, InterfaceRow, PortRow};
 use crate::wire::MacAddr;
@@ -91,6 +91,7 @@ pub enum FdbCommand {
         /// The network
         network: String,
         /// The address
+        #[arg(value_parser = values::mac)]
         mac: MacAddr,
         /// The port: CONTAINER, CONTAINER:IFNAME, or its alias
         port: String,
@@ -100,6 +101,7 @@ pub enum FdbCommand {
         /// The network
         network: String,
         /// The address
+        #[arg(value_parser = values::mac)]
         mac: MacAddr,
     },
 }

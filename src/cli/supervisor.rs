@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::Global;
-use super::client::{Daemon, is_refused};
+use super::client::{Daemon, Gone, is_refused};
 use super::reunion::Reunion;
 use super::run::{Face, Plan, container_spec, write_hosts};
 use crate::container::{Running, Wake, spawn};
@@ -54,15 +54,17 @@ impl Supervisor {
     /// # Errors
     /// When it cannot be made.
     pub(super) fn start(global: &Global, plan: &Plan, face: Face) -> anyhow::Result<Self> {
-        let request = Request::ContainerCreate { spec: plan.spec.clone(), auto_remove: plan.auto_remove };
         let (mut daemon, created) =
-            Daemon::ask_or_start::<Created>(&global.socket(), face.daemon_flags(), &request)?;
+            Daemon::ask_or_start::<Created>(&global.socket(), face.daemon_flags(), &plan.request())?;
         match Self::bring_up(&mut daemon, &created, plan, face) {
             Ok((running, held)) => Ok(Self { daemon, created, running, held }),
             Err(error) => {
                 // It may be gone already, with the daemon's own refusal.
                 let name = created.name;
-                let _ = daemon.call::<String>(Request::ContainerRemove { name, force: true });
+                let _ = match plan.again {
+                    true => daemon.call::<()>(Request::ContainerAbandon),
+                    false => daemon.call::<String>(Request::ContainerRemove { name, force: true }).map(drop),
+                };
                 Err(error)
             }
         }
@@ -167,6 +169,7 @@ impl Supervisor {
     /// Waits for a daemon that takes the container over.
     fn await_daemon(&mut self) -> anyhow::Result<Next> {
         let mut reunion = Reunion::new(&self.daemon.socket)?;
+        let mut said = String::new();
         loop {
             if let Some(mut daemon) = reunion.try_connect() {
                 match self.rejoin(&mut daemon) {
@@ -176,7 +179,13 @@ impl Supervisor {
                     }
                     // It has gone again, has too few descriptors, or is of another version: the next attempt, or the
                     // next daemon, can do better.
-                    Err(_) => {}
+                    Err(error) => {
+                        let why = error.to_string();
+                        if !error.is::<Gone>() && why != said {
+                            eprintln!("tapswitch: container '{}' still waits: {why}", self.created.name);
+                            said = why;
+                        }
+                    }
                 }
             } else if !self.created.directory.exists() {
                 return Ok(Next::Nobody("everything was taken down".to_owned()));

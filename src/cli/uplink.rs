@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::client::Daemon;
 use super::plug;
-use super::{Global, output};
+use super::{Global, output, values};
 use crate::control::model::{FarEnd, PRIVATE, UplinkChange, UplinkSpec, UserOptions};
 use crate::control::requests::{Request, RouterRequest, Status};
 use crate::control::show::{self, UplinkRow};
@@ -58,7 +58,7 @@ pub struct AddArgs {
     #[command(flatten)]
     kind: KindArgs,
     /// Make the TAP in the namespaces of this process; the uplink is lost when it ends
-    #[arg(long, requires = "tap", conflicts_with = "netns")]
+    #[arg(long, requires = "tap", conflicts_with = "netns", value_parser = values::pid)]
     pid: Option<i32>,
     /// Make the TAP in this network namespace, as /run/netns/NAME
     #[arg(long, value_name = "PATH", requires = "tap")]
@@ -93,13 +93,13 @@ pub struct UserArgs {
     #[arg(long)]
     allow_host: bool,
     /// Where nothing may go
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = values::cidr)]
     deny: Vec<IpNet>,
     /// Nothing may go to private networks (RFC 1918, RFC 6598, RFC 4193)
     #[arg(long)]
     deny_private: bool,
     /// The host's address to go out from
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = values::ip)]
     source: Vec<IpAddr>,
     /// The host's interface to go out by
     #[arg(long, value_name = "IF")]
@@ -123,16 +123,16 @@ impl UserArgs {
 #[derive(Debug, clap::Args)]
 pub struct Settings {
     /// Our address there, with the length of its subnet
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = values::cidr)]
     ip: Vec<IpNet>,
     /// The next hop of the default route
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = values::ip)]
     gateway: Vec<IpAddr>,
     /// Our MAC address there; 02:42 and the IPv4 address when none is given
-    #[arg(long, value_name = "MAC")]
+    #[arg(long, value_name = "MAC", value_parser = values::mac)]
     mac: Option<MacAddr>,
     /// The largest packet, in bytes; of an interface, no more than that takes
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = values::number::<u32>(68, 65_521))]
     mtu: Option<u32>,
     #[command(flatten)]
     user: UserArgs,

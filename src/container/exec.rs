@@ -73,7 +73,7 @@ pub fn exec(request: &Request) -> Result<Exit, SpawnError> {
     };
     let child = Child::adopt(pid, pidfd);
     let master = pty.map(|pty| pty.master);
-    let mut supervisor = Supervisor::new(child, master, request.interactive, None).map_err(ours)?;
+    let mut supervisor = Supervisor::new(child, master, request.interactive, None, None).map_err(ours)?;
     channel.send(&(), &[]).map_err(ours)?;
     loop {
         if let Wake::Exited(exit) = supervisor.wait(None).map_err(ours)? {

@@ -24,6 +24,7 @@ mod etc_files;
 pub mod exec;
 mod ids;
 mod init;
+pub mod log;
 mod mounts;
 pub mod prerequisites;
 mod spawn;

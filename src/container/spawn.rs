@@ -13,6 +13,7 @@ use super::command::Stdio;
 use super::error::SpawnError;
 use super::ids;
 use super::init::{self, Ready, Word};
+use super::log::{Drain, Log, Sink};
 use super::supervise::{Supervisor, Wake};
 use super::terminal::Pty;
 use crate::io::helper::Channel;
@@ -59,14 +60,41 @@ pub enum Output {
     Inherit,
     /// To a file, open for appending.
     Log(File),
+    /// To files of bounded size, see [`log`](super::log): the path, and how many bytes each holds at most.
+    Bounded(PathBuf, u64),
 }
 
-impl Spec {
-    fn log(&self) -> Option<&File> {
-        match &self.output {
-            Output::Inherit => None,
-            Output::Log(file) => Some(file),
+/// The two ends of a container's output.
+#[derive(Default)]
+struct Outlet {
+    /// What its terminal's output goes to.
+    sink: Option<Sink>,
+    /// Or the pipe that it writes into.
+    drain: Option<Drain>,
+    stdio: Stdio,
+}
+
+impl Outlet {
+    fn new(spec: &Spec, pty: Option<&Pty>) -> io::Result<Self> {
+        let log = || match &spec.output {
+            Output::Bounded(path, max) => Log::open(path, *max).map(Some).map_err(|error| {
+                let text = format!("its log {} cannot be written: {error}", path.display());
+                io::Error::new(error.kind(), text)
+            }),
+            Output::Inherit | Output::Log(_) => Ok(None),
+        };
+        let file = if let Output::Log(file) = &spec.output { Some(file) } else { None };
+        if let Some(pty) = pty {
+            let file = file.map(File::try_clone).transpose()?.map(Sink::File);
+            return Ok(Self {
+                sink: log()?.map(Sink::Log).or(file),
+                drain: None,
+                stdio: Stdio::terminal(pty)?,
+            });
         }
+        let (drain, far) = log()?.map(Drain::new).transpose()?.unzip();
+        let far = far.map(File::from);
+        Ok(Self { sink: None, drain, stdio: Stdio::inherit(spec.interactive, far.as_ref().or(file))? })
     }
 }
 
@@ -77,7 +105,8 @@ pub struct Prepared {
     channel: Channel,
     terminal: Option<OwnedFd>,
     interactive: bool,
-    log: Option<File>,
+    log: Option<Sink>,
+    drain: Option<Drain>,
     descriptors: Option<Descriptors>,
     notices: Vec<String>,
 }
@@ -89,11 +118,8 @@ pub struct Prepared {
 pub fn spawn(spec: &Spec) -> Result<Prepared, SpawnError> {
     let ours = |error: io::Error| SpawnError::setup("prepare the container", error);
     let pty = if spec.terminal { Some(Pty::open().map_err(ours)?) } else { None };
-    let stdio = match &pty {
-        Some(pty) => Stdio::terminal(pty),
-        None => Stdio::inherit(spec.interactive, spec.log()),
-    };
-    let (child, channel) = fork_init(spec, stdio.map_err(ours)?)?;
+    let Outlet { sink, drain, stdio } = Outlet::new(spec, pty.as_ref()).map_err(ours)?;
+    let (child, channel) = fork_init(spec, stdio)?;
     channel.send(&Word::Mapped, &[]).map_err(ours)?;
     let (ready, mut fds) = match channel.receive::<Result<Ready, SpawnError>>().map_err(ours)? {
         Some((answer, fds)) => (answer?, fds),
@@ -109,7 +135,8 @@ pub fn spawn(spec: &Spec) -> Result<Prepared, SpawnError> {
         channel,
         terminal: pty.map(|pty| pty.master),
         interactive: spec.interactive,
-        log: spec.log().map(File::try_clone).transpose().map_err(ours)?,
+        log: sink,
+        drain,
         descriptors: netlink.map(|netlink| Descriptors { tuns: fds, netlink, identity }),
         notices: ready.notices,
     })
@@ -173,8 +200,8 @@ impl Prepared {
     /// are the container's.
     pub fn start(self) -> Result<Running, SpawnError> {
         let ours = |error| SpawnError::setup("start the container", error);
-        let supervisor =
-            Supervisor::new(self.child, self.terminal, self.interactive, self.log).map_err(ours)?;
+        let supervisor = Supervisor::new(self.child, self.terminal, self.interactive, self.log, self.drain)
+            .map_err(ours)?;
         self.channel.send(&Word::Start, &[]).map_err(ours)?;
         Ok(Running { supervisor })
     }

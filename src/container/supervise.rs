@@ -1,10 +1,9 @@
 //! The parent's life while its command runs: signals, terminal, the end.
 //!
 //! One `poll` over a few descriptors: a signalfd (SIGINT, TERM, HUP, QUIT, USR1, USR2 are handed on,
-//! WINCH resizes), the child's pidfd, the terminal, and the caller's (the daemon's socket).
+//! WINCH resizes), the child's pidfd, the terminal or the pipe for its log, and the caller's (the daemon's socket).
 //! The signals are blocked from [`Supervisor::new`] until it is dropped.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::log::{Drain, Sink};
 use super::terminal::Relay;
 use crate::io::sys::process::{Child, Exit};
 
@@ -32,6 +32,7 @@ pub enum Wake {
 pub(super) struct Supervisor {
     child: Child,
     relay: Option<Relay>,
+    drain: Option<Drain>,
     signals: SignalFd,
     mask_before: SigSet,
 }
@@ -44,6 +45,7 @@ struct Ready {
     watched: bool,
     input: bool,
     terminal: Option<PollFlags>,
+    output: bool,
 }
 
 impl Supervisor {
@@ -52,7 +54,8 @@ impl Supervisor {
         child: Child,
         terminal: Option<OwnedFd>,
         interactive: bool,
-        log: Option<File>,
+        log: Option<Sink>,
+        drain: Option<Drain>,
     ) -> io::Result<Self> {
         let mut mask: SigSet = HANDED_ON.into_iter().collect();
         mask.add(Signal::SIGWINCH);
@@ -60,7 +63,7 @@ impl Supervisor {
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), Some(&mut mask_before))?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let relay = terminal.map(|master| Relay::new(master, interactive, log)).transpose()?;
-        Ok(Self { child, relay, signals, mask_before })
+        Ok(Self { child, relay, drain, signals, mask_before })
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -76,6 +79,12 @@ impl Supervisor {
                 self.hand_on_signals()?;
             }
             self.serve_terminal(&ready)?;
+            if (ready.output || ready.ended)
+                && let Some(drain) = &mut self.drain
+                && !drain.copy()?
+            {
+                self.drain = None;
+            }
             if ready.ended {
                 if let Some(mut relay) = self.relay.take() {
                     relay.copy_output()?;
@@ -104,6 +113,7 @@ impl Supervisor {
             let (master, interest) = relay.master();
             add(master, interest)
         });
+        let output = self.drain.as_ref().map(|drain| add(drain.pipe(), readable));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -117,6 +127,7 @@ impl Supervisor {
             watched: watched.into_iter().any(|at| events(Some(at)).is_some()),
             input: events(input).is_some(),
             terminal: events(terminal),
+            output: events(output).is_some(),
         })
     }
 

@@ -5,7 +5,7 @@
 //! output.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -14,6 +14,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use super::log::Sink;
 use crate::io::sys::terminal;
 
 /// End of input, as typed: ^D.
@@ -67,7 +68,7 @@ impl Drop for RawMode {
 #[derive(Debug)]
 pub(super) struct Relay {
     master: File,
-    output: File,
+    output: Sink,
     /// Whether stdin is (still) copied.
     input: bool,
     /// What was read from stdin and the command has not taken yet.
@@ -79,10 +80,10 @@ pub(super) struct Relay {
 impl Relay {
     /// Starts: the caller's terminal is raw from here on when `interactive`.
     /// Output goes to `log`, or to our stdout.
-    pub(super) fn new(master: OwnedFd, interactive: bool, log: Option<File>) -> io::Result<Self> {
+    pub(super) fn new(master: OwnedFd, interactive: bool, log: Option<Sink>) -> io::Result<Self> {
         let output = match log {
-            Some(file) => file,
-            None => io::stdout().as_fd().try_clone_to_owned()?.into(),
+            Some(sink) => sink,
+            None => Sink::File(io::stdout().as_fd().try_clone_to_owned()?.into()),
         };
         let raw = interactive && io::stdin().is_terminal();
         let raw = if raw { Some(RawMode::enter()?) } else { None };
@@ -140,21 +141,12 @@ impl Relay {
     /// Copies what the command has written. Says whether more may come: not after the last
     /// process has closed the far end (`EIO`).
     pub(super) fn copy_output(&mut self) -> io::Result<bool> {
-        let mut buffer = [0; 16 * 1024];
-        loop {
-            match self.master.read(&mut buffer) {
-                Ok(0) => return Ok(false),
-                Ok(n) => write_all(&mut self.output, buffer.get(..n).unwrap_or_default())?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Ok(false),
-            }
-        }
+        self.output.copy(&mut self.master)
     }
 }
 
 /// Writes everything, also to an output that somebody has made non-blocking.
-fn write_all(output: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_all(output: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match output.write(bytes) {
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),

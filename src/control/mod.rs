@@ -9,6 +9,7 @@ pub mod docker_rules;
 pub mod error;
 pub mod id;
 pub mod ipam;
+pub mod journal;
 pub mod lab;
 pub mod mistake;
 pub mod model;

@@ -22,8 +22,10 @@ use crate::wire::MacAddr;
 pub use router::RouterRequest;
 pub use views::{FlowFilter, Page, Question, RouteCursor, ViewRequest};
 
-/// The protocol's version; client and daemon must agree.
-pub const VERSION: u32 = 1;
+/// The protocol's version: what has been added to requests and answers since an older one raises it.
+pub const VERSION: u32 = 2;
+/// The oldest version of a client that a daemon still understands: who supervises a container outlives daemons.
+pub const OLDEST: u32 = 1;
 
 /// A request with the version of who sends it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +102,14 @@ pub enum Request {
         /// Forget it when it ends.
         auto_remove: bool,
     },
+    /// Reserve addresses for a container that has ended, to run it once more with what it was made of. The asking
+    /// connection becomes its supervisor's. Answer: [`Created`].
+    ContainerAgain {
+        /// Name or id.
+        name: String,
+    },
+    /// From a supervisor: what it created will not run. What had ended before has ended again.
+    ContainerAbandon,
     /// From the supervisor: the container's init waits in its namespaces, connect it. Descriptors:
     /// pidfd, and but for one in the host's network a `NETLINK_ROUTE` socket, and one opened `/dev/net/tun` for
     /// each endpoint.
@@ -192,6 +202,12 @@ pub enum Request {
         name: String,
         /// Only this network.
         network: Option<String>,
+    },
+    /// Bring a lab up, alone: refused when it is up, or while another connection has asked the same. Holds until the
+    /// connection closes.
+    LabClaim {
+        /// The lab's name.
+        lab: String,
     },
     /// Names of what a lab brought up. Answer: [`LabMembers`].
     LabMembers {
@@ -391,6 +407,8 @@ pub struct Joined {
 pub enum Reply<T> {
     /// Done, and the answer.
     Ok(T),
+    /// The same, and what there is to say about it.
+    Remarked(T, String),
     /// Refused or failed.
     Error(Refused),
 }

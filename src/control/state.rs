@@ -9,16 +9,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::Position;
 use super::model::{Container, ContainerSpec, Network, Rule, StaticRoute};
-use super::{Id, Model, Refused, sysctl};
+use super::{Model, Refused, sysctl};
 use crate::dataplane::Settings;
 
 /// The format's version. One that is read by older versions wrongly, or not at all, has a higher number.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The oldest one that is read.
+pub const OLDEST: u32 = 1;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub struct Saved {
     version: u32,
     /// The boot of the machine that processes and namespaces are of (`/proc/sys/kernel/random/boot_id`).
     pub boot: String,
+    /// Which records of changes it knows already.
+    #[serde(default)]
+    pub journal: Position,
     /// Networks and uplinks.
     pub networks: Vec<Network>,
     /// Containers, and who has the ports of uplinks and of the host.
@@ -47,25 +52,6 @@ pub struct Kept {
     pub container: Container,
     /// Beside the model.
     pub shell: KeptShell,
-}
-
-/// The same as it is written, without a copy of it.
-#[derive(Serialize)]
-struct SavedText<'a> {
-    version: u32,
-    boot: &'a str,
-    networks: Vec<&'a Network>,
-    containers: Vec<KeptText<'a>>,
-    rules: &'a [Rule],
-    routes: Vec<&'a StaticRoute>,
-    settings: BTreeMap<String, String>,
-}
-
-/// A container as it is written.
-#[derive(Serialize)]
-struct KeptText<'a> {
-    container: &'a Container,
-    shell: &'a KeptShell,
 }
 
 /// What only the shell knows of a container.
@@ -120,7 +106,9 @@ pub struct Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum BadState {
     /// Of a version that we do not know.
-    #[error("it is of format {0}, and this tapswitch reads format {VERSION}: use the version that wrote it")]
+    #[error(
+        "it is of format {0}, and this tapswitch reads formats {OLDEST} to {VERSION}: use the version that wrote it"
+    )]
     Version(u64),
     /// Cut off, or something else altogether.
     #[error("it is no state of a tapswitch: {0}")]
@@ -131,34 +119,27 @@ pub enum BadState {
 }
 
 impl Saved {
-    /// The text of what is to be kept of a model; `shells` are what is beside it.
+    /// What is to be kept of a model; `kept` tells what of a container.
+    pub fn of(model: &Model, boot: &str, kept: impl Fn(&Container) -> Kept) -> Self {
+        let (networks, containers) = model.everything();
+        Self {
+            version: VERSION,
+            boot: boot.to_owned(),
+            journal: Position::default(),
+            networks: networks.cloned().collect(),
+            containers: containers.map(kept).collect(),
+            rules: model.rules().to_vec(),
+            routes: model.routes().cloned().collect(),
+            settings: changed_settings(model),
+        }
+    }
+
+    /// The text of it.
     ///
     /// # Errors
     /// None that is known: every part of a model has a text.
-    pub fn text(
-        model: &Model,
-        boot: &str,
-        shells: &BTreeMap<Id, Arc<KeptShell>>,
-    ) -> Result<Vec<u8>, serde_json::Error> {
-        let default: BTreeMap<_, _> = sysctl::all(&Settings::default()).into_iter().collect();
-        let set =
-            sysctl::all(&model.settings).into_iter().filter(|(key, value)| default.get(key) != Some(value));
-        let (networks, containers) = model.everything();
-        let nothing = KeptShell::default();
-        serde_json::to_vec(&SavedText {
-            version: VERSION,
-            boot,
-            networks: networks.collect(),
-            containers: containers
-                .map(|container| {
-                    let shell = shells.get(&container.id).map_or(&nothing, Arc::as_ref);
-                    KeptText { container, shell }
-                })
-                .collect(),
-            rules: model.rules(),
-            routes: model.routes().collect(),
-            settings: set.map(|(key, value)| (key.to_owned(), value.to_string())).collect(),
-        })
+    pub fn text(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
     }
 
     /// Reads a text.
@@ -172,9 +153,16 @@ impl Saved {
         }
         // First the version alone: of another one, the rest means something else.
         let Version { version } = serde_json::from_slice(text)?;
-        if version != u64::from(VERSION) {
+        if !(u64::from(OLDEST)..=u64::from(VERSION)).contains(&version) {
             return Err(BadState::Version(version));
         }
         Ok(serde_json::from_slice(text)?)
     }
+}
+
+/// What `sysctl` has set, where it is not the default.
+pub(super) fn changed_settings(model: &Model) -> BTreeMap<String, String> {
+    let default: BTreeMap<_, _> = sysctl::all(&Settings::default()).into_iter().collect();
+    let set = sysctl::all(&model.settings).into_iter().filter(|(key, value)| default.get(key) != Some(value));
+    set.map(|(key, value)| (key.to_owned(), value.to_string())).collect()
 }

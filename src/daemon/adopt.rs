@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::endpoints::{Link, adopt_device};
 use super::{Daemon, Handled, failed, netlink, next, now};
 use crate::control::model::{ContainerKind, Endpoint, Unswitched};
+use crate::control::requests::Notice;
 use crate::control::{Id, Kind, Refused};
 use crate::dataplane::PortId;
 use crate::io::netlink::Netlink;
@@ -65,6 +66,9 @@ impl Daemon {
                 shell.pidfd = Some(pidfd);
                 self.unwatched.insert(id);
             }
+            // What it has joined since we started it holds from now on.
+            let unheld = std::mem::take(&mut shell.unheld).into_iter();
+            self.notices.extend(unheld.map(|(network, tap)| (connection, Notice::Hold(network), tap)));
         }
         self.supervised.insert((connection, id));
         self.rename_ports(id);
@@ -89,16 +93,27 @@ impl Daemon {
         Ok(())
     }
 
-    /// Who is to hold a container's new TAP for a next daemon, and what of it.
-    pub(super) fn to_be_held(&self, container: Id, tap: &OwnedFd) -> Option<(usize, OwnedFd)> {
-        let supervisor = self.containers.get(&container).and_then(|shell| shell.supervisor);
-        let supervisor = supervisor.filter(|_| self.state.is_some())?;
+    /// A copy of a container's new TAP, to be held by its supervisor for a next daemon.
+    pub(super) fn to_be_held(&self, container: Id, tap: &OwnedFd) -> Option<OwnedFd> {
+        let is_ours = self.model.container(container).is_some_and(|it| it.kind == ContainerKind::Run);
         // While there are too few descriptors, the next daemon takes the container off that network.
-        Some((supervisor, tap.try_clone().ok()?))
+        (is_ours && self.state.is_some()).then(|| tap.try_clone().ok()).flatten()
+    }
+
+    /// Has a supervisor hold a TAP: now, or when it comes.
+    pub(super) fn hold(&mut self, container: Id, network: Id, tap: OwnedFd) {
+        let Some(shell) = self.containers.get_mut(&container) else { return };
+        match shell.supervisor {
+            Some(supervisor) => self.notices.push((supervisor, Notice::Hold(network), tap)),
+            None => shell.unheld.push((network, tap)),
+        }
     }
 
     /// Removes the interface of a network that a container leaves, of which its supervisor has a descriptor, too.
-    pub(super) fn remove_interface(&self, container: Id, endpoint: &Endpoint) {
+    pub(super) fn remove_interface(&mut self, container: Id, endpoint: &Endpoint) {
+        if let Some(shell) = self.containers.get_mut(&container) {
+            shell.unheld.retain(|(network, _)| *network != endpoint.network);
+        }
         let shell = self.containers.get(&container).filter(|shell| shell.supervisor.is_some());
         let netlink = shell.and_then(|shell| shell.netlink.as_ref()).filter(|_| self.state.is_some());
         let link = self.links.get(&PortId(endpoint.port)).filter(|link| !link.lost);

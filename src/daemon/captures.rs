@@ -1,12 +1,16 @@
 //! Requests about captures.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use super::{Daemon, Handled, failed, network_number, next, now};
 use crate::capture::filter::Program;
 use crate::control::{Kind, Refused};
 use crate::dataplane::PortId;
 use crate::io::capture::Selection;
+
+/// How long readers of captures have to take what is left when the daemon ends.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A capture that runs, and whose it is.
 #[derive(Debug)]
@@ -81,6 +85,16 @@ impl Daemon {
                 let _ = self.select(word, &mut selection);
             }
             let _ = self.in_loop(move |inner| inner.captures.select(id, selection));
+        }
+    }
+
+    /// The daemon ends: what was captured comes out, with its counts, where somebody reads it.
+    pub(super) fn end_captures(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        for thread in self.in_loop(|inner| inner.captures.end()).unwrap_or_default() {
+            while !thread.is_finished() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
@@ -17,12 +16,12 @@ use super::endpoints::Place;
 use super::uplinks::Parent;
 use super::{Answer, Daemon, Handled, failed, netlink, next, now};
 use crate::control::model::{
-    ContainerKind, ContainerSpec, Endpoint, EndpointSpec, Listed, State, Unswitched,
+    Container, ContainerKind, ContainerSpec, Endpoint, EndpointSpec, Listed, State, Unswitched,
 };
 use crate::control::names;
 use crate::control::ports::{Exposed, PublishSpec};
-use crate::control::requests::{ContainerFacts, Created, Joined, Notice};
-use crate::control::state::{KeptShell, Process, Whence};
+use crate::control::requests::{ContainerFacts, Created, Joined};
+use crate::control::state::{Process, Whence};
 use crate::control::{Id, Kind, Refused};
 use crate::io::host;
 use crate::io::netlink::Netlink;
@@ -32,10 +31,14 @@ use crate::io::uplink::user;
 /// What only the shell knows of a container.
 #[derive(Debug, Default)]
 pub(super) struct Shell {
-    /// What is saved of it; shared with what is being saved.
-    pub(super) kept: Arc<KeptShell>,
+    pub(super) spec: ContainerSpec,
+    pub(super) auto_remove: bool,
     /// Reaches the interfaces inside; a nursery's would keep the namespace alive, so none there.
     pub(super) netlink: Option<Netlink>,
+    /// What it was before it was created once more, until it runs.
+    pub(super) former: Option<Container>,
+    /// How a next daemon finds it.
+    pub(super) whence: Whence,
     pub(super) pidfd: Option<OwnedFd>,
     /// The interface behind a packet uplink.
     pub(super) parent: Option<Parent>,
@@ -45,16 +48,11 @@ pub(super) struct Shell {
     pub(super) init_ended: bool,
     /// What its /etc/resolv.conf was given last.
     pub(super) resolv_conf: String,
+    /// TAPs that its supervisor is to hold when it has come.
+    pub(super) unheld: Vec<(Id, OwnedFd)>,
     /// The connection of its supervisor, who made it; none for what is plugged in, and for those that outlived a
     /// daemon until they are adopted.
     pub(super) supervisor: Option<usize>,
-}
-
-impl Shell {
-    /// What is saved of it, to be changed.
-    pub(super) fn kept_mut(&mut self) -> &mut KeptShell {
-        Arc::make_mut(&mut self.kept)
-    }
 }
 
 /// A request to plug somebody else's namespace in.
@@ -86,6 +84,30 @@ impl Daemon {
         }
     }
 
+    /// Takes addresses for a container that has ended, to be run once more.
+    pub(super) fn container_again(&mut self, connection: usize, name: &str) -> Handled {
+        let container = self.model.find_container(name)?;
+        let (id, name) = (container.id, container.name.clone());
+        if container.kind == ContainerKind::Plugged {
+            let mend = format!("'{name}' is plugged in, not ours to start: 'tapswitch plug {name}'");
+            return Err(Refused::new(Kind::NotOurs, mend));
+        }
+        let shell = self.containers.get(&id);
+        let (spec, auto_remove) = shell.map(|it| (it.spec.clone(), it.auto_remove)).unwrap_or_default();
+        let spec = ContainerSpec { name: Some(name), ..spec };
+        let former = self.transact(|model| model.create_again(&spec, id, host::now_ns()))?;
+        let (supervisor, former) = (Some(connection), Some(former));
+        self.containers.insert(id, Shell { spec, auto_remove, supervisor, former, ..Shell::default() });
+        self.supervised.insert((connection, id));
+        match self.write_files(id) {
+            Ok(created) => now(created),
+            Err(error) => {
+                self.forget(id);
+                Err(failed(&format!("cannot write the container's files: {error}")))
+            }
+        }
+    }
+
     /// Takes names and addresses.
     fn declare(
         &mut self,
@@ -101,14 +123,14 @@ impl Daemon {
         let name =
             self.transact(|model| Ok(model.create_container(&spec, id, host::now_ns())?.name.clone()))?;
         spec.name = Some(name);
-        let kept = Arc::new(KeptShell { spec, auto_remove, whence: Whence::default() });
-        self.containers.insert(id, Shell { kept, supervisor, ..Shell::default() });
+        self.containers.insert(id, Shell { spec, auto_remove, supervisor, ..Shell::default() });
         self.supervised.extend(supervisor.map(|connection| (connection, id)));
         Ok(id)
     }
 
     fn write_files(&self, id: Id) -> std::io::Result<Created> {
         let directory = self.runtime.create(id)?;
+        self.runtime.forget_exit(id);
         let container = self.model.container(id).ok_or(std::io::ErrorKind::NotFound)?;
         self.runtime.write(id, "hosts", &names::hosts(&self.model, container))?;
         self.runtime.write(id, "hostname", &format!("{}\n", container.hostname))?;
@@ -152,6 +174,8 @@ impl Daemon {
         let started = self.start(id, process, descriptors);
         if started.is_err() {
             self.forget(id);
+        } else if let Some(shell) = self.containers.get_mut(&id) {
+            shell.former = None;
         }
         started
     }
@@ -179,7 +203,7 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = inside;
             shell.pidfd = Some(pidfd);
-            shell.kept_mut().whence.process = Some(process);
+            shell.whence.process = Some(process);
             self.unwatched.insert(id);
         }
         let networks = self.networks_of(id);
@@ -252,6 +276,9 @@ impl Daemon {
             self.kill(id);
             self.end(id, None);
         }
+        if let Some(shell) = self.containers.get_mut(&id) {
+            shell.former = None;
+        }
         self.forget(id);
         now(name)
     }
@@ -266,7 +293,7 @@ impl Daemon {
             pid: container.pid.filter(|_| shell.is_some_and(|shell| !shell.init_ended)),
             directory: self.runtime.directory(container.id),
             offload: self.options.offload,
-            spec: shell.map(|shell| shell.kept.spec.clone()).unwrap_or_default(),
+            spec: shell.map(|shell| shell.spec.clone()).unwrap_or_default(),
         })
     }
 
@@ -299,7 +326,9 @@ impl Daemon {
             self.model.disconnect(word, &endpoint.network.to_string())?;
             return Err(refused);
         }
-        self.notices.extend(held.map(|(who, tap)| (who, Notice::Hold(endpoint.network), tap)));
+        if let Some(tap) = held {
+            self.hold(id, endpoint.network, tap);
+        }
         self.rename_ports(id);
         self.membership_changed(&[endpoint.network]);
         self.joined(id, &endpoint)
@@ -345,7 +374,7 @@ impl Daemon {
             return Err(refused);
         }
         if let Some(shell) = self.containers.get_mut(&id) {
-            shell.kept_mut().whence = plug.whence;
+            shell.whence = plug.whence;
         }
         let networks = self.networks_of(id);
         self.neighbours_changed(&networks);
@@ -505,7 +534,7 @@ impl Daemon {
     pub(super) fn take_ended(&mut self) -> Vec<(Id, Handled)> {
         let ended = std::mem::take(&mut self.ended);
         for (id, _) in &ended {
-            if self.containers.get(id).is_some_and(|shell| shell.kept.auto_remove) {
+            if self.containers.get(id).is_some_and(|shell| shell.auto_remove) {
                 self.forget(*id);
             }
         }
@@ -547,12 +576,21 @@ impl Daemon {
         self.membership_changed(&networks);
     }
 
-    /// Removes every trace of a container.
+    /// Removes every trace of a container; one that was created once more and did not come to run is what it was.
     pub(super) fn forget(&mut self, id: Id) {
         if self.model.container(id).is_some_and(|container| container.is_alive()) {
             self.ended.push((id, None));
         }
         self.release_endpoints(id);
+        if let Some(shell) = self.containers.get_mut(&id)
+            && let Some(former) = shell.former.take()
+        {
+            (shell.netlink, shell.pidfd, shell.supervisor) = (None, None, None);
+            self.let_go.push(id);
+            self.model.put_back(former);
+            let _ = self.tell_switch();
+            return;
+        }
         let _ = self.model.remove_container(&id.to_string(), true);
         self.containers.remove(&id);
         self.let_go.push(id);

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use super::runtime::Runtime;
 use super::{Answer, Daemon, Handled};
-use crate::control::requests::{Envelope, Reply, VERSION};
+use crate::control::requests::{Envelope, OLDEST, Reply, VERSION};
 use crate::control::{Id, Kind, Refused};
 use crate::io::control_socket::{Connection, Message, ProtocolError};
 use crate::io::descriptors::{self, Room};
@@ -111,9 +111,9 @@ impl ControlLoop {
                 }
             }
             self.watch_new_processes(&mut daemon);
+            again = daemon.save_changes();
             self.answer_waiting(&mut daemon);
             self.tell_supervisors(&mut daemon);
-            again = daemon.save_changes();
             if self.starved {
                 // This turn may have closed something.
                 self.accept(&mut daemon);
@@ -204,23 +204,31 @@ impl ControlLoop {
     fn answer(&mut self, daemon: &mut Daemon, token: usize, message: Message) -> bool {
         let handled =
             parse(&message.text).and_then(|envelope| daemon.handle(token, envelope.request, message));
-        match handled {
-            Ok(Answer::WhenEnded(id)) => {
+        // What is answered outlives us.
+        let noted = daemon.note_changes();
+        self.tell_supervisors(daemon);
+        match (handled, noted) {
+            (Ok(Answer::WhenEnded(id)), _) => {
                 self.waiting.push((token, id));
                 true
             }
-            Ok(Answer::Now(value)) => self.reply(token, Ok(value)),
-            Err(refused) => self.reply(token, Err(refused)),
+            (Ok(Answer::Now(value)), Ok(())) => self.reply(token, Ok(value)),
+            (Ok(Answer::Now(value)), Err(why)) => self.send(token, &Reply::Remarked(value, why)),
+            (Err(refused), _) => self.reply(token, Err(refused)),
         }
     }
 
     fn reply(&mut self, token: usize, result: Result<Box<RawValue>, Refused>) -> bool {
-        let Some(connection) = self.connections.get_mut(&token) else { return false };
         let reply = match result {
             Ok(value) => Reply::Ok(value),
             Err(refused) => Reply::Error(refused),
         };
-        serde_json::to_vec(&reply).is_ok_and(|text| connection.send(&text).is_ok())
+        self.send(token, &reply)
+    }
+
+    fn send(&mut self, token: usize, reply: &Reply<Box<RawValue>>) -> bool {
+        let Some(connection) = self.connections.get_mut(&token) else { return false };
+        serde_json::to_vec(reply).is_ok_and(|text| connection.send(&text).is_ok())
     }
 
     /// Containers that were started since the last turn: watch for their end.
@@ -296,12 +304,14 @@ fn parse(text: &[u8]) -> Result<Envelope, Refused> {
     let bad =
         |error: serde_json::Error| Refused::new(Kind::BadRequest, format!("this is not a request: {error}"));
     let Version { version } = serde_json::from_slice(text).map_err(bad)?;
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
+        let (pid, newer) = (std::process::id(), if version > VERSION { "client's" } else { "daemon's" });
         return Err(Refused::new(
             Kind::BadRequest,
             format!(
-                "the client speaks version {version} of the control protocol and the daemon version {VERSION}: \
-                 run the same tapswitch for both, after 'tapswitch down --all'"
+                "the client speaks version {version} of the control protocol and the daemon (pid {pid}) versions \
+                 {OLDEST} to {VERSION}: use the {newer} tapswitch for both; to replace the daemon: kill {pid}, \
+                 and 'tapswitch daemon -d' (containers go on)"
             ),
         ));
     }

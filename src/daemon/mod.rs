@@ -47,7 +47,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::control::compile::{Listener, Told, network_number};
 use crate::control::config::DaemonConfig;
-use crate::control::model::{DEFAULT_UPLINK, UplinkSpec};
+use crate::control::model::{DEFAULT_NETWORK, DEFAULT_UPLINK, Network, NetworkSpec, UplinkSpec};
 use crate::control::occupied::{Occupied, remarks, with_name_servers};
 use crate::control::ports::Protocol;
 use crate::control::requests::{Notice, Request, Status};
@@ -64,6 +64,9 @@ use crate::io::{host, random, resolv_conf};
 use control_loop::ControlLoop;
 use runtime::Runtime;
 use survivors::Previous;
+
+/// Says a line to whoever started the daemon.
+pub type Say = Box<dyn Fn(&str) + Send>;
 
 /// How a daemon is to behave.
 pub struct Options {
@@ -85,6 +88,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Give up what is not needed, once it listens.
     pub confine: bool,
+    /// Says something to people, in one line.
+    pub say: Say,
     /// Called once the socket listens.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -129,6 +134,8 @@ pub(crate) struct Daemon {
     taken: Option<(Protocol, u16)>,
     /// Proxies, by their clients' connections.
     proxies: BTreeMap<usize, proxies::Proxy>,
+    /// Labs that are being brought up, and by which connections.
+    rising: BTreeMap<String, usize>,
     /// What only the shell knows of a port.
     links: BTreeMap<PortId, endpoints::Link>,
     /// Containers whose end nobody who waits for it has been told yet, with their exit codes.
@@ -153,7 +160,7 @@ pub(crate) struct Daemon {
 /// # Errors
 /// When the socket is another daemon's, cannot be made, or the kernel refuses what the loops need.
 pub fn serve(options: Options) -> anyhow::Result<()> {
-    let mut runtime = Runtime::lock(&options.socket)?;
+    let mut runtime = Runtime::lock(&options.socket, &options.say)?;
     runtime.keep(options.state.is_some());
     // Asked by a netlink socket, of which there are none once we are confined.
     let host = host::occupied();
@@ -194,6 +201,28 @@ fn say_remarks(config: &DaemonConfig, model: &Model, bridge: Id, host: &[Occupie
     remarks(&spec, got, without.unwrap_or_default(), host)
         .iter()
         .for_each(|line| eprintln!("tapswitch: {line}"));
+}
+
+/// Says what of a former daemon's networks is not as it is told now, or in the host's way.
+fn say_restored(options: &Options, model: &Model, host: &[Occupied]) {
+    for network in model.networks() {
+        let (spec, subnets) = (NetworkSpec::named(&network.name), &network.subnets);
+        remarks(&spec, subnets, subnets, host).iter().for_each(|line| (options.say)(line));
+    }
+    let config = &options.config;
+    let Ok(bridge) = model.find_network(DEFAULT_NETWORK) else { return };
+    let anew = Model::configured(config, bridge.id, 0, &[]).ok();
+    let differs = anew.as_ref().and_then(|it| it.network(bridge.id)).is_some_and(|it| {
+        let at =
+            |network: &Network| network.subnets.first().map(|subnet| (subnet.prefix(), subnet.gateway()));
+        it.options != bridge.options || (config.bip.is_some() && at(it) != at(bridge))
+    });
+    if differs && config.default_network() != DaemonConfig::default().default_network() {
+        (options.say)(
+            "network 'bridge' stays as it was, for containers are on it: bip, icc and mtu of the configuration hold \
+             after a start without any",
+        );
+    }
 }
 
 /// Confines the process, all but its present descriptors; in words, how. From here on there may be threads.
@@ -243,7 +272,10 @@ impl Daemon {
         let asked = resolv_conf::read(&options.resolv_conf);
         let occupied = with_name_servers(&host, &asked);
         let mut model = match previous.as_ref().and_then(|previous| previous.model.clone()) {
-            Some(model) => model,
+            Some(model) => {
+                say_restored(&options, &model, &occupied);
+                model
+            }
             None => {
                 let prefixes: Vec<ipnet::IpNet> = occupied.iter().map(|it| it.prefix).collect();
                 let model = Model::configured(&options.config, id, host::now_ns(), &prefixes)?;
@@ -271,6 +303,7 @@ impl Daemon {
             listening: BTreeMap::new(),
             taken: None,
             proxies: BTreeMap::new(),
+            rising: BTreeMap::new(),
             links: BTreeMap::new(),
             ended: Vec::new(),
             notices: Vec::new(),
@@ -289,7 +322,7 @@ impl Daemon {
         if daemon.options.uplink && daemon.model.find_any_network(DEFAULT_UPLINK).is_err() {
             daemon.uplink_add(&UplinkSpec::standard(), None, false, Whence::default(), Vec::new())?;
         }
-        daemon.save_changes();
+        daemon.begin_keeping();
         if let Some(ready) = daemon.options.ready.take() {
             ready();
         }
@@ -323,6 +356,11 @@ impl Daemon {
             Request::ContainerCreate { spec, auto_remove } => {
                 self.container_create(connection, spec, auto_remove)
             }
+            Request::ContainerAgain { name } => self.container_again(connection, &name),
+            Request::ContainerAbandon => {
+                self.supervisor_gone(connection);
+                now(())
+            }
             Request::ContainerStart { id, pid, started } => {
                 self.container_start(connection, id, Process { pid, started }, descriptors)
             }
@@ -342,6 +380,7 @@ impl Daemon {
                 self.plug(plug, descriptors)
             }
             Request::Unplug { name, network } => self.unplug(&name, network.as_deref()),
+            Request::LabClaim { lab } => self.lab_claim(connection, lab),
             Request::LabMembers { lab } => self.lab_members(lab.as_deref()),
             Request::LabForget { lab } => self.lab_forget(lab.as_deref()),
             Request::Router(request) => self.handle_router(connection, request, descriptors),
@@ -398,6 +437,7 @@ impl Daemon {
         self.was_used = true;
         self.capture_abandoned(connection);
         self.proxy_abandoned(connection);
+        self.rising.retain(|_, by| *by != connection);
         self.flows_unwatched(connection);
         self.supervisor_gone(connection);
     }

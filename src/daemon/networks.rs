@@ -105,7 +105,23 @@ impl Daemon {
         now(())
     }
 
+    pub(super) fn lab_claim(&mut self, connection: usize, lab: String) -> Handled {
+        let refuse = |text: String| Err(Refused::new(Kind::BadState, text));
+        if self.rising.get(&lab).is_some_and(|by| *by != connection) {
+            return refuse(format!("lab '{lab}' is just being brought up by another 'tapswitch up'"));
+        }
+        if !self.members(Some(&lab)).is_empty() {
+            return refuse(format!("lab '{lab}' is up already: 'tapswitch down {lab}' takes it down"));
+        }
+        self.rising.insert(lab, connection);
+        now(())
+    }
+
     pub(super) fn lab_members(&self, lab: Option<&str>) -> Handled {
+        now(self.members(lab))
+    }
+
+    fn members(&self, lab: Option<&str>) -> LabMembers {
         let is_member = |of: &Option<String>| match lab {
             Some(lab) => of.as_deref() == Some(lab),
             None => of.is_some(),
@@ -113,10 +129,10 @@ impl Daemon {
         let containers = self.model.containers().into_iter().filter(|container| is_member(&container.lab));
         let networks = self.model.networks().into_iter().filter(|network: &&Network| is_member(&network.lab));
         let uplinks = self.model.uplinks().into_iter().filter(|uplink: &&Network| is_member(&uplink.lab));
-        now(LabMembers {
+        LabMembers {
             containers: containers.map(|container| container.name.clone()).collect(),
             networks: networks.map(|network| network.name.clone()).collect(),
             uplinks: uplinks.map(|uplink| uplink.name.clone()).collect(),
-        })
+        }
     }
 }

@@ -93,7 +93,7 @@ impl Daemon {
     /// Changes what a container is run with when it is started again.
     fn remember(&mut self, id: Id, change: impl FnOnce(&mut ContainerSpec)) {
         if let Some(shell) = self.containers.get_mut(&id) {
-            change(&mut shell.kept_mut().spec);
+            change(&mut shell.spec);
         }
     }
 

@@ -22,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::control::Id;
+use crate::control::state::Process;
 use crate::io::confine::{Reach, resolver_files};
 use crate::io::host;
 use crate::io::private::{self, Lock, NoLock};
@@ -31,10 +32,10 @@ use crate::io::sys::process::open_pidfd;
 /// The longest path that fits a socket's address (`sun_path`), less its terminator.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// How long a daemon takes to end once it listens no more, at most ...
-const ENDING: Duration = Duration::from_secs(2);
-/// ... unless it has thousands of interfaces to remove.
-const REMOVING: Duration = Duration::from_secs(60);
+/// How long a daemon takes to end once it listens no more, at most: thousands of interfaces go one by one.
+const ENDING: Duration = Duration::from_secs(60);
+/// How long it is waited for without a word.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Where the control socket is when nobody says otherwise.
 ///
@@ -82,7 +83,7 @@ impl Runtime {
     ///
     /// # Errors
     /// When another daemon holds it, or the directory is not ours alone.
-    pub fn lock(socket: &Path) -> anyhow::Result<Self> {
+    pub fn lock(socket: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
         if socket.as_os_str().len() > MAX_SOCKET_PATH {
             bail!(
                 "the socket path {} is longer than {MAX_SOCKET_PATH} bytes: choose a shorter one with --socket",
@@ -95,11 +96,12 @@ impl Runtime {
         };
         private::directory(directory, "runtime", "--socket")?;
         let path = socket.with_extension("lock");
-        let lock = match wait_for_lock(&path, socket) {
+        let lock = match wait_for_lock(&path, socket, say) {
             Ok(Lock { file, former }) => {
-                former.into_iter().for_each(wait_for_end);
+                former.into_iter().try_for_each(|former| wait_for_end(former, say))?;
                 file
             }
+            Err(NoLock::Held(pid)) if !is_served(socket) => bail!(hangs(&pid)),
             Err(NoLock::Held(pid)) => bail!(
                 "another daemon (pid {pid}) serves {}: 'tapswitch status' asks it, --socket PATH starts a second one",
                 socket.display()
@@ -182,6 +184,12 @@ impl Runtime {
         fs::read_to_string(self.directory(id).join("exit")).ok()?.trim().parse().ok()
     }
 
+    /// Forgets an exit code that was noted.
+    pub fn forget_exit(&self, id: Id) {
+        // It is not there, mostly.
+        let _ = fs::remove_file(self.directory(id).join("exit"));
+    }
+
     /// Whether the containers' directories stay at the end, for the next daemon.
     pub fn keep(&mut self, kept: bool) {
         self.is_kept = kept;
@@ -212,7 +220,7 @@ pub fn take_away(socket: &Path) -> anyhow::Result<()> {
     if !socket.with_extension("d").exists() && !state.exists() {
         return Ok(());
     }
-    let runtime = Runtime::lock(socket)?;
+    let runtime = Runtime::lock(socket, &|line| eprintln!("tapswitch: {line}"))?;
     if state.exists() {
         StateFile::lock(&state)?.remove().with_context(|| format!("cannot remove {}", state.display()))?;
     }
@@ -220,34 +228,50 @@ pub fn take_away(socket: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A daemon that was killed lets go of its lock before its interfaces and sockets, whose names and ports we want:
-/// waits until it has gone altogether.
-fn wait_for_end(former: u32) {
-    let command = fs::read_to_string(format!("/proc/{former}/comm"));
-    let is_ours =
-        command.is_ok_and(|name| fs::read_to_string("/proc/self/comm").is_ok_and(|own| own == name));
-    if let Ok(pidfd) = open_pidfd(Pid::from_raw(former.cast_signed()))
-        && is_ours
-        && former != std::process::id()
-    {
-        // Whoever does not end even then is somebody else, after all.
-        wait_for_pidfd(pidfd.as_fd(), REMOVING, || {
-            eprintln!(
-                "tapswitch: waits for the former daemon (pid {former}), which is removing its interfaces"
-            );
-        });
-    }
+/// Whether somebody listens.
+fn is_served(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
 }
 
-/// Waits until a process has ended, or so long; `say` tells people why it takes longer than usual.
-pub fn wait_for_pidfd(pidfd: BorrowedFd<'_>, patience: Duration, say: impl FnOnce()) {
-    let waited = |time: Duration| {
-        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-        poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout) != Ok(0)
-    };
-    if !waited(ENDING) {
-        say();
-        waited(patience);
+fn hangs(pid: &str) -> String {
+    format!(
+        "the former daemon (pid {pid}) has not ended within {} s, though it listens no more: \
+         'kill -9 {pid}' ends it, unless it hangs in the kernel",
+        ENDING.as_secs()
+    )
+}
+
+fn ending(pid: &str) -> String {
+    format!("the former daemon (pid {pid}) is still ending, and is waited for")
+}
+
+/// A daemon that was killed lets go of its lock before its interfaces and sockets, whose names and ports we want:
+/// waits until it has gone altogether.
+fn wait_for_end(former: Process, say: &dyn Fn(&str)) -> anyhow::Result<()> {
+    let pid = Pid::from_raw(former.pid.cast_signed());
+    let (Ok(pidfd), true) = (open_pidfd(pid), former.pid != std::process::id()) else { return Ok(()) };
+    // Only now nobody else can get its number.
+    if host::process(former.pid) != Some(former) {
+        return Ok(());
+    }
+    if ends_within(pidfd.as_fd(), QUIET) {
+        return Ok(());
+    }
+    say(&ending(&pid.to_string()));
+    anyhow::ensure!(ends_within(pidfd.as_fd(), ENDING), hangs(&pid.to_string()));
+    Ok(())
+}
+
+fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits for the end of a daemon that was told to end; says so when that takes longer than usual.
+pub fn wait_for_process(pid: u32, pidfd: BorrowedFd<'_>) {
+    if !ends_within(pidfd, QUIET) {
+        eprintln!("tapswitch: the daemon (pid {pid}) removes its interfaces, and is waited for");
+        ends_within(pidfd, Duration::MAX);
     }
 }
 
@@ -270,12 +294,17 @@ pub fn note_exit(directory: &Path, code: i32) -> std::io::Result<()> {
 }
 
 /// Locks a file for as long as we live. A daemon that is just ending does not listen any more and
-/// lets go of the lock in a moment; so wait for that moment.
-fn wait_for_lock(path: &Path, socket: &Path) -> Result<Lock, NoLock> {
-    let end = Instant::now() + ENDING;
+/// lets go of the lock when it has ended; so wait for that.
+fn wait_for_lock(path: &Path, socket: &Path, say: &dyn Fn(&str)) -> Result<Lock, NoLock> {
+    let start = Instant::now();
+    let mut has_said = false;
     loop {
         match private::lock(path) {
-            Err(NoLock::Held(_)) if Instant::now() < end && UnixStream::connect(socket).is_err() => {
+            Err(NoLock::Held(pid)) if start.elapsed() < ENDING && !is_served(socket) => {
+                if start.elapsed() > QUIET && !has_said {
+                    say(&ending(&pid));
+                    has_said = true;
+                }
                 std::thread::sleep(Duration::from_millis(5));
             }
             other => return other,
@@ -287,16 +316,20 @@ fn wait_for_lock(path: &Path, socket: &Path) -> Result<Lock, NoLock> {
 mod tests {
     use super::*;
 
+    fn quiet(line: &str) {
+        panic!("{line}");
+    }
+
     #[test]
     fn a_second_daemon_is_refused_while_the_first_holds_the_lock() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("t/control.sock");
-        let first = Runtime::lock(&socket).unwrap();
+        let first = Runtime::lock(&socket, &quiet).unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        let refused = Runtime::lock(&socket).unwrap_err().to_string();
+        let refused = Runtime::lock(&socket, &quiet).unwrap_err().to_string();
         assert!(refused.starts_with(&format!("another daemon (pid {})", std::process::id())), "{refused}");
         drop(first);
-        Runtime::lock(&socket).unwrap();
+        Runtime::lock(&socket, &quiet).unwrap();
     }
 
     #[test]
@@ -304,7 +337,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let refused = Runtime::lock(&directory.path().join("control.sock")).unwrap_err().to_string();
+        let refused = Runtime::lock(&directory.path().join("control.sock"), &quiet).unwrap_err().to_string();
         assert!(refused.contains("can be changed by others"), "{refused}");
     }
 
@@ -317,17 +350,17 @@ mod tests {
         let at = |name: &str| directory.path().join(name);
         symlink(at("precious"), at("one.lock")).unwrap();
         fs::write(at("precious"), "kept").unwrap();
-        assert!(Runtime::lock(&at("one.sock")).is_err());
+        assert!(Runtime::lock(&at("one.sock"), &quiet).is_err());
         assert_eq!(fs::read_to_string(at("precious")).unwrap(), "kept");
         fs::create_dir(at("two.d")).unwrap();
         mode(&at("two.d"), 0o777);
-        assert!(Runtime::lock(&at("two.sock")).is_err());
+        assert!(Runtime::lock(&at("two.sock"), &quiet).is_err());
     }
 
     #[test]
     fn a_file_that_cannot_be_had_at_once_is_not_waited_for() {
         let directory = tempfile::tempdir().unwrap();
-        let runtime = Runtime::lock(&directory.path().join("control.sock")).unwrap();
+        let runtime = Runtime::lock(&directory.path().join("control.sock"), &quiet).unwrap();
         let id = Id::new([1; 32]);
         let hosts = runtime.create(id).unwrap().join("hosts");
         // As a lease would, a pipe makes who opens it wait for somebody else.
@@ -342,7 +375,7 @@ mod tests {
     #[test]
     fn stale_containers_are_killed_only_when_they_are_the_same_process() {
         let directory = tempfile::tempdir().unwrap();
-        let runtime = Runtime::lock(&directory.path().join("control.sock")).unwrap();
+        let runtime = Runtime::lock(&directory.path().join("control.sock"), &quiet).unwrap();
         let (one, two) = (Id::new([1; 32]), Id::new([2; 32]));
         let mut stale = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();

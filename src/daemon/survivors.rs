@@ -21,10 +21,11 @@ use super::state::Keeper;
 use super::{Daemon, netlink, next};
 use crate::control::config::DaemonConfig;
 use crate::control::model::{Container, ContainerKind, EndpointSpec, FarEnd, State};
-use crate::control::state::{KeptShell, Origin, Saved, Whence};
+use crate::control::state::{KeptShell, Saved, Whence};
 use crate::control::{Id, Model, Refused};
 use crate::dataplane::Change;
 use crate::io::foreign::{self, Opened};
+use crate::io::journal::Journal;
 use crate::io::netns::{Identity, Target};
 use crate::io::state_file::StateFile;
 use crate::io::sys::process::open_pidfd;
@@ -34,6 +35,7 @@ use crate::io::{host, host_port, random};
 /// What a former daemon left.
 pub(super) struct Previous {
     file: StateFile,
+    journal: Journal,
     /// None: it left nothing.
     pub(super) model: Option<Model>,
     shells: BTreeMap<Id, KeptShell>,
@@ -67,11 +69,15 @@ impl Previous {
     pub(super) fn read(path: &Path, config: &DaemonConfig, host: &[IpNet]) -> anyhow::Result<Self> {
         let file = StateFile::lock(path)?;
         let shown = file.path().display().to_string();
-        let text = file.read().with_context(|| format!("cannot read the state in {shown}"))?;
+        let cannot_read = || format!("cannot read the state in {shown}");
+        let text = file.read().with_context(cannot_read)?;
+        let mut journal = file.journal().with_context(cannot_read)?;
+        let records = journal.read().with_context(cannot_read)?;
         let (boot, shells, found) = (host::boot(), BTreeMap::new(), BTreeMap::new());
-        let mut previous = Self { file, model: None, shells, found, boot, same_boot: true };
+        let mut previous = Self { file, journal, model: None, shells, found, boot, same_boot: true };
         let Some(text) = text else { return Ok(previous) };
-        let read = Saved::parse(&text).and_then(|saved| {
+        let read = Saved::parse(&text).and_then(|mut saved| {
+            saved.catch_up(&records)?;
             let bridge = Id::new(random::bytes());
             Ok((Model::restore(config, &saved, bridge, host::now_ns(), host)?, saved))
         });
@@ -103,13 +109,14 @@ impl Previous {
                     Found::Ours
                 }
                 ContainerKind::Host => opened_here(host_port::open(offload).map(Vec::from)),
+                // An uplink of our own namespace is to come back after a reboot, too.
+                ContainerKind::Uplink if is_here(&whence) => {
+                    find_here(&whence, self.same_boot, far_end(model, container.id))
+                }
                 _ if !self.same_boot => Found::Gone(None),
                 ContainerKind::Run => find_process(&whence, || runtime.exit_code(container.id)),
-                ContainerKind::Plugged => find_foreign(&whence, container.endpoints.len(), None),
-                ContainerKind::Uplink => {
-                    let network = model.network(container.id).and_then(|network| network.uplink.as_ref());
-                    find_foreign(&whence, 1, network.map(|uplink| &uplink.far_end))
-                }
+                ContainerKind::Plugged => find_foreign(&whence, container.endpoints.len()),
+                ContainerKind::Uplink => find_foreign(&whence, 1),
             };
             self.found.insert(container.id, found);
         }
@@ -131,8 +138,17 @@ fn find_process(whence: &Whence, exit_code: impl FnOnce() -> Option<i32>) -> Fou
     pidfd.map_or_else(|| Found::Gone(exit_code()), Found::Alive)
 }
 
-/// A namespace of somebody else's, opened again; of an uplink, with what is to be there.
-fn find_foreign(whence: &Whence, taps: usize, far_end: Option<&FarEnd>) -> Found {
+/// Whether it is in the namespace of the daemon itself.
+fn is_here(whence: &Whence) -> bool {
+    whence.process.is_none() && whence.origin.as_ref().is_some_and(|origin| origin.netns.is_none())
+}
+
+fn far_end(model: &Model, id: Id) -> Option<&FarEnd> {
+    model.network(id)?.uplink.as_ref().map(|uplink| &uplink.far_end)
+}
+
+/// A namespace of somebody else's, opened again.
+fn find_foreign(whence: &Whence, taps: usize) -> Found {
     let Some(origin) = &whence.origin else { return Found::Gone(None) };
     let target = match (whence.process, &origin.netns) {
         (Some(process), _) => {
@@ -153,7 +169,7 @@ fn find_foreign(whence: &Whence, taps: usize, far_end: Option<&FarEnd>) -> Found
             }
             Target::Path { netns: netns.clone(), userns: origin.userns.clone() }
         }
-        (None, None) => return find_here(origin, far_end),
+        (None, None) => return Found::Gone(None),
     };
     match foreign::open(&target, taps, !origin.plain) {
         Ok(opened) if opened.inode == origin.inode => Found::Opened(opened),
@@ -162,9 +178,10 @@ fn find_foreign(whence: &Whence, taps: usize, far_end: Option<&FarEnd>) -> Found
     }
 }
 
-/// The far end of an uplink in our own namespace.
-fn find_here(origin: &Origin, far_end: Option<&FarEnd>) -> Found {
-    if !Identity::current().is_ok_and(|identity| identity.inode == origin.inode) {
+/// The far end of an uplink in our own namespace, which is the same as before, as far as a boot lasts.
+fn find_here(whence: &Whence, same_boot: bool, far_end: Option<&FarEnd>) -> Found {
+    let Some(origin) = &whence.origin else { return Found::Gone(None) };
+    if same_boot && !Identity::current().is_ok_and(|identity| identity.inode == origin.inode) {
         return Found::Lost("it was in another namespace than this daemon".to_owned());
     }
     let opened = match far_end {
@@ -188,16 +205,17 @@ fn opened_here(opened: Result<Vec<OwnedFd>, impl std::fmt::Display>) -> Found {
 impl Daemon {
     /// Goes on where a former daemon ended.
     pub(super) fn take_over(&mut self, previous: Previous) -> anyhow::Result<()> {
-        let Previous { file, shells, mut found, boot, .. } = previous;
+        let Previous { file, journal, shells, mut found, boot, .. } = previous;
         let (_, all) = self.model.everything();
         let all: Vec<Container> = all.cloned().collect();
         for container in &all {
             let kept = shells.get(&container.id).cloned().unwrap_or_default();
-            let shell = Shell { kept: kept.into(), ..Shell::default() };
+            let whence = kept.whence;
+            let shell = Shell { spec: kept.spec, auto_remove: kept.auto_remove, whence, ..Shell::default() };
             self.containers.insert(container.id, shell);
             self.settle(container, found.get_mut(&container.id));
         }
-        self.state = Some(Keeper::start(file, boot)?);
+        self.state = Some(Keeper::start(file, journal, boot, self.model.clone())?);
         self.tell_switch()?;
         let routes: Vec<_> = self.model.routes().cloned().collect();
         for route in &routes {
@@ -231,7 +249,7 @@ impl Daemon {
             (_, _, Some(Found::Lost(why))) => self.lose(container, why),
             (ContainerKind::Run, _, Some(Found::Gone(code))) => {
                 self.end(id, *code);
-                if self.containers.get(&id).is_some_and(|shell| shell.kept.auto_remove) {
+                if self.containers.get(&id).is_some_and(|shell| shell.auto_remove) {
                     self.forget(id);
                 }
             }
@@ -250,7 +268,7 @@ impl Daemon {
     /// Somebody else's namespace is there and cannot be had: it stays declared, without a port.
     fn lose(&mut self, container: &Container, why: &str) {
         let (id, name) = (container.id, &container.name);
-        eprintln!("tapswitch: '{name}' cannot be had again: {why}");
+        (self.options.say)(&format!("'{name}' cannot be had again: {why}"));
         if container.kind == ContainerKind::Host {
             self.host_remove(id);
             return;
@@ -268,8 +286,7 @@ impl Daemon {
         let endpoints = endpoints.collect();
         self.end(id, None);
         if let Some(shell) = self.containers.get_mut(&id) {
-            let kept = shell.kept_mut();
-            (kept.spec.networks, kept.auto_remove) = (endpoints, false);
+            (shell.spec.networks, shell.auto_remove) = (endpoints, false);
         }
     }
 
@@ -278,7 +295,7 @@ impl Daemon {
         let mut attached = self.attach_user(id);
         while let Err(refused) = &attached {
             let Some((protocol, port)) = self.taken.take() else { break };
-            eprintln!("tapswitch: {}", refused.message);
+            (self.options.say)(&refused.message);
             self.model.unpublish_outer(protocol, port);
             attached = self.tell_switch();
         }
@@ -291,7 +308,7 @@ impl Daemon {
         if matches!(uplink.map(|uplink| &uplink.far_end), Some(FarEnd::Packet(_))) {
             return self.attach_packet(id, None, opened.descriptors);
         }
-        let origin = self.containers.get(&id).and_then(|shell| shell.kept.whence.origin.as_ref());
+        let origin = self.containers.get(&id).and_then(|shell| shell.whence.origin.as_ref());
         let configure = !origin.is_some_and(|origin| origin.bare);
         let mut descriptors = opened.descriptors.into_iter();
         let taps: Vec<OwnedFd> = descriptors.by_ref().take(container.endpoints.len()).collect();
@@ -335,9 +352,9 @@ impl Daemon {
 
     /// The command that plugs a lost namespace in again.
     pub(super) fn plug_command(&self, container: &Container) -> Option<String> {
-        let kept = &self.containers.get(&container.id)?.kept;
+        let shell = self.containers.get(&container.id)?;
         let lost = container.kind == ContainerKind::Plugged && container.state == State::Lost;
-        let endpoint = kept.spec.networks.first().filter(|_| lost)?;
+        let endpoint = shell.spec.networks.first().filter(|_| lost)?;
         let settings: Vec<String> = endpoint
             .addresses
             .iter()
@@ -352,12 +369,12 @@ impl Daemon {
             endpoint.network,
             settings.join(",")
         );
-        match (&kept.whence.process, kept.whence.origin.as_ref().and_then(|origin| origin.netns.as_ref())) {
+        match (&shell.whence.process, shell.whence.origin.as_ref().and_then(|origin| origin.netns.as_ref())) {
             (Some(process), _) => command.push_str(&format!(" --pid {}", process.pid)),
             (None, Some(netns)) => command.push_str(&format!(" --netns {}", netns.display())),
             (None, None) => return None,
         }
-        kept.spec.publish.iter().for_each(|publish| command.push_str(&format!(" -p {publish}")));
+        shell.spec.publish.iter().for_each(|publish| command.push_str(&format!(" -p {publish}")));
         Some(command)
     }
 }

@@ -31,7 +31,7 @@ impl Fixture {
         let socket = directory.path().join("control.sock");
         let (inner, switch) = EventLoop::new(Switch::new(0), Box::new(|_| {})).unwrap();
         let thread = std::thread::spawn(move || inner.run());
-        let runtime = Runtime::lock(&socket).unwrap();
+        let runtime = Runtime::lock(&socket, &|_| {}).unwrap();
         let options = Options {
             resolv_conf: socket.with_extension("resolv.conf"),
             socket,
@@ -42,6 +42,7 @@ impl Fixture {
             transient: false,
             state: None,
             confine: false,
+            say: Box::new(|line| panic!("{line}")),
             ready: None,
         };
         Self {

@@ -18,7 +18,7 @@ use super::{Daemon, Handled, containers, failed, netlink, next, now};
 use crate::control::compile;
 use crate::control::model::{FarEnd, Network, UplinkChange, UplinkSpec};
 use crate::control::show::{self, UplinkRow};
-use crate::control::state::{KeptShell, Whence};
+use crate::control::state::Whence;
 use crate::control::{Id, Kind, Model, Refused};
 use crate::dataplane::PortId;
 use crate::io::netlink::monitor::{Event, Monitor};
@@ -50,8 +50,7 @@ impl Daemon {
     ) -> Handled {
         let id = Id::new(random::bytes());
         self.transact(|model| model.create_uplink(spec, id, host::now_ns()).map(drop))?;
-        let kept = KeptShell { whence, ..KeptShell::default() };
-        self.containers.insert(id, containers::Shell { kept: kept.into(), ..containers::Shell::default() });
+        self.containers.insert(id, containers::Shell { whence, ..containers::Shell::default() });
         let attached = match &spec.far_end {
             FarEnd::Container(_) => Ok(()),
             FarEnd::Tap(_) => self.attach_foreign(id, pid, nursery, true, descriptors),

@@ -12,6 +12,7 @@ use std::io::BufWriter;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -76,6 +77,8 @@ pub struct CaptureStats {
 #[derive(Default)]
 pub struct Captures {
     running: Vec<Running>,
+    /// Threads of captures that have ended: they write what is queued.
+    ending: Vec<JoinHandle<()>>,
     names: Table<Arc<str>>,
     wall_ns: u64,
     /// The id of the current burst's first frame.
@@ -91,6 +94,7 @@ struct Running {
     snaplen: usize,
     queue: Sender<Record>,
     shared: Arc<Shared>,
+    thread: JoinHandle<()>,
 }
 
 /// Counters that the loop and a capture's thread share.
@@ -124,9 +128,9 @@ impl Captures {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("capture".into());
-        thread.spawn(move || write_records(&records, &for_thread, snaplen, output))?;
+        let thread = thread.spawn(move || write_records(&records, &for_thread, snaplen, output))?;
         let snaplen = snaplen as usize;
-        self.running.push(Running { id, selection, filter, snaplen, queue, shared });
+        self.running.push(Running { id, selection, filter, snaplen, queue, shared, thread });
         Ok(())
     }
 
@@ -140,10 +144,18 @@ impl Captures {
     /// Ends a capture; its thread writes what is queued and closes the output.
     pub fn stop(&mut self, id: u64) -> Option<CaptureStats> {
         let at = self.running.iter().position(|capture| capture.id == id)?;
-        let shared = self.running.swap_remove(at).shared;
+        let Running { shared, thread, .. } = self.running.swap_remove(at);
+        self.ending.retain(|thread| !thread.is_finished());
+        self.ending.push(thread);
         let (received, dropped) =
             (shared.received.load(Ordering::Relaxed), shared.dropped.load(Ordering::Relaxed));
         Some(CaptureStats { received, dropped })
+    }
+
+    /// Ends all captures: the threads that write what is queued, and what it came to.
+    pub fn end(&mut self) -> Vec<JoinHandle<()>> {
+        self.ending.extend(self.running.drain(..).map(|capture| capture.thread));
+        std::mem::take(&mut self.ending)
     }
 
     /// What a port is called in captures.

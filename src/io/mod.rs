@@ -11,6 +11,7 @@ pub mod foreign;
 pub mod helper;
 pub mod host;
 pub mod host_port;
+pub mod journal;
 pub mod last_drop;
 pub mod netlink;
 pub mod netns;

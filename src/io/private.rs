@@ -10,6 +10,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::geteuid;
 
+use crate::control::state::Process;
+use crate::io::host;
+
 /// Makes a directory that only we can use, or makes sure that it is such. `what` it is for and the `flag`
 /// that chooses another go into messages.
 ///
@@ -54,7 +57,14 @@ pub struct Lock {
     /// Locked as long as this is open.
     pub file: Flock<File>,
     /// The process that had it before us.
-    pub former: Option<u32>,
+    pub former: Option<Process>,
+}
+
+/// Our process's number and when it started.
+fn own() -> String {
+    let process = host::process(std::process::id());
+    let started = process.map(|process| process.started).unwrap_or_default();
+    format!("{} {started}\n", std::process::id())
 }
 
 /// Takes the lock of a file and writes our process's number into it.
@@ -78,14 +88,16 @@ pub fn lock(path: &Path) -> Result<Lock, NoLock> {
                 .read_to_string(&mut holder)
                 .and_then(|_| file.rewind())
                 .and_then(|()| file.set_len(0))
-                .and_then(|()| writeln!(file, "{}", std::process::id()));
-            let former = holder.trim().parse().ok();
+                .and_then(|()| write!(file, "{}", own()));
+            let former = holder.trim().split_once(' ').and_then(|(pid, started)| {
+                Some(Process { pid: pid.parse().ok()?, started: started.parse().ok()? })
+            });
             noted.map(|()| Lock { file, former }).map_err(NoLock::Failed)
         }
         Err((mut file, Errno::EWOULDBLOCK)) => {
             // What he wrote is for people; without it they still learn that there is one.
             let _ = file.read_to_string(&mut holder);
-            Err(NoLock::Held(holder.trim().to_owned()))
+            Err(NoLock::Held(holder.split_whitespace().next().unwrap_or("?").to_owned()))
         }
         Err((_, errno)) => Err(NoLock::Failed(errno.into())),
     }

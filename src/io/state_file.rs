@@ -5,7 +5,7 @@
 //! save is on the disk and ten times as long has passed (a quarter of a second at most); the daemon gives it the
 //! next state then. So a single change is on the disk at once, a burst of changes is a few saves, and the
 //! control loop never waits for a disk. A state that is given earlier waits in a slot, instead of any that waits
-//! there: the last one is written when the daemon ends.
+//! there: the last one is written when the daemon ends. What has changed since is in the journal beside it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -21,8 +21,11 @@ use anyhow::{Context, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use nix::fcntl::{Flock, OFlag};
 
+use crate::io::journal::Journal;
 use crate::io::private::{self, NoLock};
 
+/// What the journal's files are called, behind the state's name.
+const JOURNAL: [&str; 2] = [".log0", ".log1"];
 /// How much longer than a save took the next one waits ...
 const PAUSES: u32 = 10;
 /// ... at most.
@@ -79,6 +82,14 @@ impl StateFile {
         }
     }
 
+    /// The records of what has changed since.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn journal(&self) -> io::Result<Journal> {
+        Journal::open(JOURNAL.map(|ending| beside(&self.path, ending)))
+    }
+
     /// Replaces what was saved; whatever fails, and whenever we are killed, it is the old or the new text.
     ///
     /// # Errors
@@ -103,7 +114,8 @@ impl StateFile {
     /// # Errors
     /// What the file system refuses.
     pub fn remove(&self) -> io::Result<()> {
-        for name in [self.path.clone(), beside(&self.path, ".new")] {
+        let endings = [".new"].into_iter().chain(JOURNAL);
+        for name in endings.map(|ending| beside(&self.path, ending)).chain([self.path.clone()]) {
             match fs::remove_file(name) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -160,6 +172,16 @@ impl<T: Text> Saver<T> {
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("state".into()).spawn(move || run(&theirs, &rung))?;
         Ok(Self { shared, bell: Some(bell), thread: Some(thread) })
+    }
+
+    /// Saves a state before it returns, at the start.
+    ///
+    /// # Errors
+    /// Why it is not on the disk, in words.
+    pub fn save_now(&self, state: T) -> Result<(), String> {
+        *lock(&self.shared.slot) = Some(state);
+        self.shared.save();
+        self.failure().map_or(Ok(()), Err)
     }
 
     /// Has a state saved, instead of any that waits. Never blocks on the disk.

@@ -90,7 +90,7 @@ const LINES: &[(&str, Then)] = &[
     ("docker run --init --rm --net-alias=x --net=no-icc ubuntu true", Done),
     ("docker start -ai one", Type("'tapswitch logs -f NAME'")),
     ("docker container prune", Type("'tapswitch rm NAME'")),
-    ("docker restart one", Type("'tapswitch start NAME'")),
+    ("docker restart -t 0 one", Says("one\n")),
     ("docker version", Type("'tapswitch --version'")),
     ("docker info", Type("'tapswitch status'")),
     // The end of each.

@@ -7,7 +7,7 @@
 use serde_json::Value;
 use tapswitch::control::show::foreign::{Tables, view};
 
-use crate::harness::{Lab, skip, until};
+use crate::harness::{Lab, skip, text, until};
 use crate::twin::{Twin, word};
 use crate::world::{FAR4, OUT4, Outside, WAN4, WHO, ask, seen_from};
 
@@ -328,6 +328,9 @@ fn row_17_nat_and_filter_before_and_after_a_published_port(lab: &Lab) {
     };
     let [_, nat] = shown("show rules --as iptables");
     assert_eq!(nat, NAT_BEFORE.replace("MORE", ""));
+    let [_, all] = tables(lab, "show rules --as iptables");
+    let all = with_the_articles_addresses(lab, &all);
+    assert_eq!(without_counters(&all), nat, "what Docker has not comes with published ports only");
     lab.ok("run -d --name admiring_lumiere -p 8000:80");
     let outside = Outside::behind(lab, "");
     let address = lab.address("admiring_lumiere");
@@ -389,6 +392,19 @@ fn row_17_the_installed_iptables_prints_the_same(lab: &Lab) {
         let theirs: Vec<&str> = theirs.lines().filter(|line| line.starts_with("-A")).collect();
         let of = rows.iter().filter(|row| row["table"] == table && row["policy"] == false);
         assert_eq!(of.map(|row| word(&row["spec"])).collect::<Vec<_>>(), theirs);
+    }
+    // As iptables-save writes them down, but for what cannot be set: policies' counters.
+    let saved = |text: &str| {
+        let line = |line: &str| match line.strip_prefix(':') {
+            Some(chain) => chain.split(" [").next().unwrap().to_owned(),
+            None => line.to_owned(),
+        };
+        text.lines().filter(|line| !line.starts_with('#')).map(line).collect::<Vec<_>>()
+    };
+    for table in ["filter", "nat"] {
+        let words = format!("-c -t {table}");
+        let theirs = saved(&twin.says(&format!("iptables-legacy-save {words}")));
+        assert_eq!(saved(&text(&lab.types(&format!("iptables-save {words}")).stdout)), theirs, "{table}");
     }
     let expected = no_policies(&format!("{}\n{}", theirs("filter"), theirs("nat")));
     assert_eq!(no_policies(&lab.ok("show rules --as iptables")), expected);

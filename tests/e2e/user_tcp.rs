@@ -16,10 +16,10 @@ scenarios! {
     when_descriptors_run_out
 }
 
-/// The daemon's resident memory, in KiB.
+/// The daemon's own memory, in KiB; pages of the program and of libraries come and go as the kernel likes.
 pub(crate) fn resident(lab: &Lab) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", lab.daemon_pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 

@@ -181,6 +181,20 @@ pub(super) fn record(block: Block<'_>, state: &PcapNgState) -> Option<Record> {
     Some(record)
 }
 
+/// How many frames were received, and how many dropped, if the block tells.
+pub(super) fn counts(block: &Block<'_>) -> Option<(u64, u64)> {
+    let Block::InterfaceStatistics(statistics) = block else { return None };
+    let mut counts = (0, 0);
+    for option in &statistics.options {
+        match option {
+            InterfaceStatisticsOption::IsbIfRecv(received) => counts.0 = *received,
+            InterfaceStatisticsOption::IsbIfDrop(dropped) => counts.1 = *dropped,
+            _ => {}
+        }
+    }
+    Some(counts)
+}
+
 fn name<'a>(interface: &'a InterfaceDescriptionBlock<'_>) -> &'a str {
     interface.options.iter().find_map(if_name).unwrap_or("")
 }

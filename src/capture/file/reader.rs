@@ -4,8 +4,8 @@ use std::io::{BufReader, Read};
 
 use pcap_file::pcap::{PcapParseError, PcapParser};
 use pcap_file::pcapng::blocks::{
-    ENHANCED_PACKET_BLOCK, INTERFACE_DESCRIPTION_BLOCK, PACKET_BLOCK, SECTION_HEADER_BLOCK,
-    SIMPLE_PACKET_BLOCK,
+    ENHANCED_PACKET_BLOCK, INTERFACE_DESCRIPTION_BLOCK, INTERFACE_STATISTIC_BLOCK, PACKET_BLOCK,
+    SECTION_HEADER_BLOCK, SIMPLE_PACKET_BLOCK,
 };
 use pcap_file::pcapng::{PcapNgParseError, PcapNgParser};
 
@@ -28,6 +28,7 @@ pub struct Reader<R> {
     source: Source<R>,
     format: Format,
     snaplen: u32,
+    counts: Option<(u64, u64)>,
 }
 
 enum Format {
@@ -56,7 +57,7 @@ impl<R: Read> Reader<R> {
         let (_, parser) = PcapParser::new(&source.bytes).map_err(|_| FileError::UnknownFormat)?;
         let (snaplen, link_type) = pcap::snaplen_and_link_type(&parser.header());
         check_link_type(link_type)?;
-        Ok(Self { source, format: Format::Pcap(parser), snaplen: effective(snaplen) })
+        Ok(Self { source, format: Format::Pcap(parser), snaplen: effective(snaplen), counts: None })
     }
 
     fn open_pcapng(mut source: Source<R>) -> Result<Self, FileError> {
@@ -65,12 +66,12 @@ impl<R: Read> Reader<R> {
         let (_, mut parser) = PcapNgParser::new(&source.bytes).map_err(malformed)?;
         while parser.interfaces().is_empty() {
             // A frame before the first interface does not decode.
-            if !source.next_block(&parser)? || decode(&mut parser, &source.bytes)?.is_some() {
+            if !source.next_block(&parser)? || decode(&mut parser, &source.bytes, &mut None)?.is_some() {
                 return Err(FileError::NoInterface);
             }
         }
         let snaplen = parser.interfaces().first().map_or(0, |interface| interface.snaplen);
-        Ok(Self { source, format: Format::Pcapng(parser), snaplen: effective(snaplen) })
+        Ok(Self { source, format: Format::Pcapng(parser), snaplen: effective(snaplen), counts: None })
     }
 
     /// The longest part of a frame that was kept, in bytes.
@@ -81,6 +82,11 @@ impl<R: Read> Reader<R> {
     /// The link type: [`ETHERNET`], for nothing else can be opened.
     pub fn link_type(&self) -> u32 {
         ETHERNET
+    }
+
+    /// How many frames were received and how many were lost, if a pcapng has said so by now.
+    pub fn counts(&self) -> Option<(u64, u64)> {
+        self.counts
     }
 
     /// What is read from.
@@ -102,7 +108,7 @@ impl<R: Read> Reader<R> {
             Format::Pcap(parser) => self.source.next_packet(parser, self.snaplen),
             Format::Pcapng(parser) => {
                 while self.source.next_block(parser)? {
-                    if let Some(record) = decode(parser, &self.source.bytes)? {
+                    if let Some(record) = decode(parser, &self.source.bytes, &mut self.counts)? {
                         return Ok(Some(record));
                     }
                 }
@@ -191,7 +197,11 @@ impl<R: Read> Source<R> {
 }
 
 /// The frame in a whole block, if it is a block with one.
-fn decode(parser: &mut PcapNgParser, bytes: &[u8]) -> Result<Option<Record>, FileError> {
+fn decode(
+    parser: &mut PcapNgParser,
+    bytes: &[u8],
+    counts: &mut Option<(u64, u64)>,
+) -> Result<Option<Record>, FileError> {
     let before = parser.interfaces().len();
     let (_, raw) = parser.next_raw_block(bytes).map_err(malformed)?;
     match raw.type_ {
@@ -205,6 +215,11 @@ fn decode(parser: &mut PcapNgParser, bytes: &[u8]) -> Result<Option<Record>, Fil
             let record = pcapng::record(block.map_err(malformed)?, parser.state());
             let len = record.as_ref().map_or(0, |record| record.data.len() as u32); // Within a block's.
             if len > MAX_SNAPLEN { Err(FileError::TooLong(len)) } else { Ok(record) }
+        }
+        INTERFACE_STATISTIC_BLOCK => {
+            // One that makes no sense is nobody's loss.
+            *counts = raw.try_into_block(parser.state()).ok().and_then(|it| pcapng::counts(&it)).or(*counts);
+            Ok(None)
         }
         _ => Ok(None),
     }

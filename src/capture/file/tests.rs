@@ -247,6 +247,10 @@ fn the_last_block_counts_what_was_received_and_lost() {
     }
     let counts = [InterfaceStatisticsOption::IsbIfRecv(5), InterfaceStatisticsOption::IsbIfDrop(7)];
     assert_eq!(options, [counts]);
+    let mut reader = Reader::open(&bytes[..]).unwrap();
+    assert_eq!(reader.counts(), None);
+    while reader.next_record().unwrap().is_some() {}
+    assert_eq!(reader.counts(), Some((5, 7)));
 }
 
 /// A line of tcpdump's that begins a packet begins with its time.

@@ -2,10 +2,9 @@
 //!
 //! An interface that this machine has is this machine's tcpdump's.
 
-use std::path::Path;
-
-use super::{Meaning, parse};
+use super::{Meaning, is_on_this_machine, is_ours, parse};
 use crate::cli::capture::CaptureArgs;
+use crate::cli::programs;
 
 /// tcpdump's flags, which are those of `capture`.
 #[derive(Debug, clap::Parser)]
@@ -16,17 +15,22 @@ struct Flags {
 }
 
 pub(super) fn read(_: &str, words: &[String]) -> Result<Meaning, String> {
-    let flags: Flags = parse("tcpdump", words)?;
-    let mut watched = flags.capture.interfaces.iter();
-    if watched.any(|name| !is_ours(name) && Path::new("/sys/class/net").join(name).exists()) {
-        return Ok(Meaning::Theirs);
+    let flags = parse::<Flags>("tcpdump", words, &[], "");
+    let named = |word: &String| is_on_this_machine(word) && !is_ours(word);
+    match flags {
+        Ok(flags) if flags.capture.interfaces.iter().any(named) => Ok(Meaning::Theirs),
+        // Flags that we have not, of an interface that is not ours.
+        Err(_) if words.iter().any(named) => Ok(Meaning::Theirs),
+        Ok(_) => Ok(Meaning::ours("capture", words)),
+        Err(why) if why.ends_with("is not known here") => Err(format!("{why}: {}", by_their_own())),
+        Err(why) => Err(why),
     }
-    Ok(Meaning::ours("capture", words))
 }
 
-/// Whether an interface's name is one that the switch gives.
-pub(super) fn is_ours(name: &str) -> bool {
-    name == "docker0" || name.starts_with("br-") || name.starts_with("veth")
+/// How this machine's tcpdump prints what ours catches.
+fn by_their_own() -> String {
+    let own = programs::find("tcpdump").map_or_else(|| "tcpdump".to_owned(), |own| own.display().to_string());
+    format!("'tcpdump -i docker0 -U -w - | {own} -r - FLAGS' has all of tcpdump's ways to print")
 }
 
 #[cfg(test)]
@@ -46,7 +50,16 @@ mod tests {
         ] {
             assert_eq!(means(line), meant, "{line}");
         }
-        let unknown = means("tcpdump -Z root -i docker0");
-        assert_eq!(unknown, "refused: unexpected argument '-Z' found");
+        assert_eq!(means("tcpdump -i lo -A"), "theirs", "whose it is decides, not the flags");
+        let unknown = means("tcpdump -A -i docker0");
+        assert!(
+            unknown.starts_with("refused: '-A' is not known here: 'tcpdump -i docker0 -U -w - | "),
+            "{unknown}"
+        );
+        let wrong = means("tcpdump -i docker0 -c 0");
+        assert!(
+            wrong.starts_with("refused: invalid value '0' for '--count <N>': give a whole number"),
+            "{wrong}"
+        );
     }
 }

@@ -60,8 +60,9 @@ pub fn run(global: &Global, args: &CaptureArgs, filter: Program, printer: Printe
     })();
     let stats = reader.get_mut().stop();
     let written = sink.written();
-    // A daemon that has gone has no numbers any more, but what it showed has come.
-    let known = stats.unwrap_or(CaptureStats { received: written, dropped: 0 });
+    // A daemon that has ended has said it in the stream; one that was killed has not, but what it showed has come.
+    let last = reader.counts().map(|(received, dropped)| CaptureStats { received, dropped });
+    let known = stats.or(last).unwrap_or(CaptureStats { received: written, dropped: 0 });
     let finished = sink.finish(known.received, known.dropped);
     trailer(written, known);
     copied.and(finished)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -73,6 +74,14 @@ pub struct ContainerSpec {
     pub image: String,
     /// Environment of the command.
     pub env: Vec<(String, String)>,
+    /// Where the command starts.
+    pub workdir: Option<PathBuf>,
+    /// Whether the command has a terminal.
+    pub terminal: bool,
+    /// Whether its TAPs carry plain frames, whatever the daemon's default is.
+    pub plain: bool,
+    /// How many bytes a file of its log holds at most.
+    pub log_size: Option<u64>,
     /// Settings of its own network stack, key and value.
     pub sysctls: Vec<(String, String)>,
     /// Whether it forwards packets between its interfaces; IPv4 alone, as in Docker, when it is not said.
@@ -181,6 +190,31 @@ impl Model {
         let container = self.plan_container(spec, id, now_ns)?;
         self.enter(container);
         self.container(id).ok_or_else(|| unknown(&id.short()))
+    }
+
+    /// Makes a container that has ended once more, of the same id: as it was before when that is refused.
+    ///
+    /// # Errors
+    /// As [`create_container`](Self::create_container); `bad_state` if it has not ended.
+    pub fn create_again(&mut self, spec: &ContainerSpec, id: Id, now_ns: u64) -> Result<Container, Refused> {
+        let former = self.container(id).ok_or_else(|| unknown(&id.short()))?;
+        if former.is_alive() {
+            let text = format!("container '{}' is running already", former.name);
+            return Err(Refused::new(Kind::BadState, text));
+        }
+        let former = self.leave(id).ok_or_else(|| unknown(&id.short()))?;
+        if let Err(refused) = self.create_container(spec, id, now_ns) {
+            self.enter(former);
+            return Err(refused);
+        }
+        self.container_mut(id).into_iter().for_each(|it| it.created_ns = former.created_ns);
+        Ok(former)
+    }
+
+    /// A container that was created once more did not come to run: it is again what it was before, and has ended.
+    pub fn put_back(&mut self, former: Container) {
+        self.leave(former.id);
+        self.enter(former);
     }
 
     /// Joins a container to one more network.

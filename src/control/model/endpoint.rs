@@ -42,6 +42,12 @@ impl FromStr for EndpointSpec {
     /// may be repeated.
     fn from_str(text: &str) -> Result<Self, Refused> {
         let (network, settings) = text.split_once(':').unwrap_or((text, ""));
+        if let Some(name) = text.strip_prefix("container:").filter(|name| !name.contains('=')) {
+            let message = format!(
+                "network '{text}': 'tapswitch exec {name} CMD' runs a command in that container's network"
+            );
+            return Err(Refused::new(Kind::BadName, message));
+        }
         let mut spec = Self::on(network);
         for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
             let bad = |mend: &str| {

@@ -45,6 +45,7 @@ pub use endpoint::{Endpoint, EndpointSpec};
 pub use link::{Link, LinkSpec};
 pub use network::{Driver, Network, NetworkSpec};
 pub use publish::FREE_PORTS;
+pub use restore::Difference;
 pub use route::{RouteSpec, StaticRoute};
 pub use rule::{Rule, RuleSpec, Side};
 pub use unswitched::{Listed, Unswitched};

@@ -3,18 +3,54 @@
 //! Whatever the operations check before they change a model is checked here of the whole: names,
 //! addresses, numbers and ids are each one's own, and what is referred to is there.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
 use super::network::check_mtu;
-use super::{Container, ContainerKind, Driver, Endpoint, Model, Network, Side, State};
+use super::{Container, ContainerKind, Driver, Endpoint, Model, Network, Side, State, StaticRoute};
 use crate::control::config::DaemonConfig;
 use crate::control::ipam::{Subnet, SubnetSpec, overlap};
 use crate::control::naming::{check_hostname, check_interface};
+use crate::control::shared::Shared;
 use crate::control::state::Saved;
 use crate::control::{Id, Kind, Refused, sysctl};
 
 /// The data plane indexes its tables by the numbers of networks and ports: larger ones than this are nobody's.
 const NUMBERS: u32 = 1 << 20;
+
+/// What one model has that is not another's, and what it has no more.
+#[derive(Debug)]
+pub struct Difference<'a> {
+    /// Networks and uplinks.
+    pub networks: Vec<&'a Network>,
+    /// Containers, and who has the ports of uplinks and of the host.
+    pub containers: Vec<&'a Container>,
+    /// Static routes.
+    pub routes: Vec<&'a StaticRoute>,
+    /// Those that have gone.
+    pub gone_networks: Vec<Id>,
+    /// The same of containers.
+    pub gone_containers: Vec<Id>,
+    /// The same of routes.
+    pub gone_routes: Vec<IpNet>,
+}
+
+/// What differs, in order of ids.
+fn differing<'a, V: Eq>(
+    new: &'a Shared<Id, Arc<V>>,
+    old: &'a Shared<Id, Arc<V>>,
+    id: fn(&V) -> Id,
+) -> (Vec<&'a V>, Vec<Id>) {
+    let (mut changed, mut gone) = (Vec::new(), Vec::new());
+    for (before, after) in old.changes(new) {
+        changed.extend(after.map(Arc::as_ref));
+        gone.extend(before.filter(|_| after.is_none()).map(|it| id(it)));
+    }
+    changed.sort_by_key(|it| id(it));
+    gone.sort();
+    (changed, gone)
+}
 
 impl Model {
     /// The model that `saved` was made of, of a daemon that is told `config` now.
@@ -59,6 +95,17 @@ impl Model {
             (model.settings.forward_v4, model.settings.forward_v6) = (forward, forward);
         }
         Ok(model)
+    }
+
+    /// What is not as in `old`.
+    pub fn difference<'a>(&'a self, old: &'a Self) -> Difference<'a> {
+        let (networks, gone_networks) = differing(&self.networks, &old.networks, |it| it.id);
+        let (containers, gone_containers) = differing(&self.containers, &old.containers, |it| it.id);
+        let routes = self.routes.iter().filter(|(prefix, route)| old.routes.get(prefix) != Some(route));
+        let routes = routes.map(|(_, route)| route).collect();
+        let gone = old.routes.keys().filter(|prefix| !self.routes.contains_key(prefix));
+        let gone_routes = gone.copied().collect();
+        Difference { networks, containers, routes, gone_networks, gone_containers, gone_routes }
     }
 
     /// All networks and uplinks, and all containers, listed or not, by their ids.
@@ -200,12 +247,21 @@ mod tests {
     use super::super::tests::{check_invariants, container, id, network, sample, step};
     use super::super::*;
     use crate::control::compile::plan;
+    use crate::control::journal::{Changes, Position, Record};
     use crate::control::ports::PublishSpec;
     use crate::control::state::{BadState, Kept, KeptShell, Origin, Process, Saved, Whence};
     use crate::control::sysctl;
 
     fn config() -> DaemonConfig {
         DaemonConfig::default()
+    }
+
+    fn kept(container: &Container) -> Kept {
+        Kept { container: container.clone(), shell: shell(container.id) }
+    }
+
+    fn saved(model: &Model) -> Saved {
+        Saved::of(model, "boot", kept)
     }
 
     fn shell(of: Id) -> KeptShell {
@@ -221,12 +277,7 @@ mod tests {
     }
 
     fn text(model: &Model) -> Vec<u8> {
-        let shells = model.everything().1.map(|container| (container.id, shell(container.id).into()));
-        Saved::text(model, "boot", &shells.collect()).unwrap()
-    }
-
-    fn saved(model: &Model) -> Saved {
-        Saved::parse(&text(model)).unwrap()
+        saved(model).text().unwrap()
     }
 
     fn read(text: &[u8]) -> Result<Model, BadState> {
@@ -308,13 +359,14 @@ mod tests {
     fn what_the_daemon_is_told_now_holds() {
         let told = |text: &str| DaemonConfig::parse("daemon.json", text).unwrap();
         let model = full();
+        let state = saved(&model);
         let restore =
             |config: &DaemonConfig, saved: &Saved| Model::restore(config, saved, id(250), 99, &[]).unwrap();
         // Nobody is on network bridge: it is made anew, and keeps its id.
         let bip = told(r#"{"bip": "172.26.0.1/16", "ip-forward": false}"#);
-        let bridge = restore(&bip, &saved(&model)).find_network("bridge").unwrap().clone();
+        let bridge = restore(&bip, &state).find_network("bridge").unwrap().clone();
         assert_eq!((bridge.id, bridge.subnets[0].prefix().to_string()), (id(0), "172.26.0.0/16".to_owned()));
-        assert!(!restore(&bip, &saved(&model)).settings.forward_v4);
+        assert!(!restore(&bip, &state).settings.forward_v4);
         let mut used = model.clone();
         used.create_container(&container("on-bridge", &["bridge"]), id(40), 20).unwrap();
         let kept = restore(&bip, &saved(&used)).find_network("bridge").unwrap().clone();
@@ -335,8 +387,8 @@ mod tests {
             ("[1]".to_owned(), "it is no state of a tapswitch: "),
             ("[".repeat(100_000), "it is no state of a tapswitch: "),
             (
-                with("\"version\":1", "\"version\":2"),
-                "it is of format 2, and this tapswitch reads format 1: ",
+                with("\"version\":2", "\"version\":3"),
+                "it is of format 3, and this tapswitch reads formats 1 to 2: ",
             ),
             (with("\"rules\"", "\"rulez\""), "unknown field `rulez`"),
             (with("\"172.19.0.2/16\"", "\"172.19.0.1/16\""), "172.19.0.1 is the gateway"),
@@ -364,7 +416,84 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rules_that_come_and_go_anywhere_are_noted() {
+        let mut model = full();
+        let mut saved = saved(&model);
+        saved.journal.life = 7;
+        let rule = |port: usize| RuleSpec {
+            from: None,
+            to: None,
+            proto: Some("udp".to_owned()),
+            dport: Some(port.to_string().parse().unwrap()),
+            state: None,
+            action: crate::control::docker_rules::Action::Drop,
+            lab: None,
+        };
+        for (number, before) in (1..).zip([Some(1), None, Some(3), Some(2), None]) {
+            let old = model.clone();
+            model.add_rule(&rule(usize::try_from(number).unwrap()), before).unwrap();
+            if number == 4 {
+                model.remove_rule(1).unwrap();
+            }
+            let at = Position { life: 7, number };
+            let changes = Changes::between(&old, &model, kept).unwrap();
+            saved.catch_up(&[serde_json::to_vec(&Record { at, changes }).unwrap()]).unwrap();
+            assert_eq!(saved.rules, model.rules());
+        }
+        let bad = r#"{"at":{"life":7,"number":6},"changes":{"rules":{"at":8,"gone":9,"rules":[]}}}"#;
+        assert!(matches!(saved.catch_up(&[bad.into()]), Err(BadState::Contents(_))));
+    }
+
+    #[test]
+    fn the_former_format_is_read() {
+        let text = String::from_utf8(text(&full())).unwrap();
+        let old = text.replacen("\"version\":2", "\"version\":1", 1);
+        let old = old.replacen("\"journal\":{\"life\":0,\"number\":0},", "", 1);
+        assert_ne!(old.len(), text.len());
+        assert_eq!(read(old.as_bytes()).unwrap(), full());
+    }
+
     proptest! {
+        /// A state, and what was noted since, are the model as it was when the last record was noted.
+        #[test]
+        fn what_was_noted_is_there(
+            steps in proptest::collection::vec(any::<[u8; 4]>(), 1..40),
+            from in any::<prop::sample::Index>(),
+            until in any::<prop::sample::Index>(),
+        ) {
+            let mut models = vec![Model::new(id(200), 1, &[]).unwrap()];
+            for [action, who, place, extra] in steps {
+                let mut model = models.last().unwrap().clone();
+                let _ = step(&mut model, action, who, place, extra);
+                models.push(model);
+            }
+            let position = |index: usize| Position { life: 7, number: u64::try_from(index).unwrap() };
+            let mut state = None;
+            let mut records = Vec::new();
+            let (from, until) = (from.index(models.len()), until.index(models.len()));
+            for (index, model) in models.iter().enumerate().take(until.max(from) + 1) {
+                if index > 0 {
+                    let changes = Changes::between(&models[index - 1], model, kept).unwrap_or_default();
+                    let at = position(index);
+                    records.push(serde_json::to_vec(&Record { at, changes }).unwrap());
+                }
+                if index == from {
+                    let mut it = saved(model);
+                    it.journal = position(index);
+                    state = Some(it);
+                }
+            }
+            // Files are read in any order, and what another daemon left there is not ours.
+            records.reverse();
+            let foreign = Record { at: Position { life: 6, number: position(from).number + 1 }, changes: Changes::default() };
+            records.push(serde_json::to_vec(&foreign).unwrap());
+            let mut state = state.unwrap();
+            state.catch_up(&records).unwrap();
+            let back = Model::restore(&DaemonConfig::default(), &state, id(250), 99, &[]).unwrap();
+            prop_assert_eq!(&back, &models[until.max(from)]);
+        }
+
         #[test]
         fn what_operations_made_comes_back(steps in proptest::collection::vec(any::<[u8; 4]>(), 0..60)) {
             let mut model = Model::new(id(200), 1, &[]).unwrap();

@@ -2,6 +2,25 @@
 
 use crate::control::{Kind, Refused};
 
+/// What some keys can be asked for; of others anything can be.
+const VALUES: [(&str, &[&str]); 4] = [
+    ("dangling", &["true", "false", "1", "0"]),
+    ("scope", &["local", "global", "swarm"]),
+    ("status", &["created", "restarting", "running", "removing", "paused", "exited", "dead", "lost"]),
+    ("type", &["builtin", "custom"]),
+];
+
+/// What is wrong with a value, if anything.
+fn mistake(key: &str, value: &str) -> Option<String> {
+    let allowed = VALUES.iter().find(|(known, _)| *known == key).map(|(_, allowed)| *allowed);
+    let wanted = match allowed {
+        Some(allowed) if !allowed.contains(&value) => allowed.join(", "),
+        None if key == "exited" && value.parse::<i32>().is_err() => "an exit code".to_owned(),
+        _ => return None,
+    };
+    Some(format!("invalid filter '{key}={value}': it takes {wanted}"))
+}
+
 /// What a listing is cut down to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filters(Vec<(String, String)>);
@@ -10,12 +29,15 @@ impl Filters {
     /// Reads flags.
     ///
     /// # Errors
-    /// `bad_option`: no `KEY=VALUE`, or another key than those `known`.
+    /// `bad_option`: no `KEY=VALUE`, another key than those `known`, or a value that it never has.
     pub fn read(flags: &[String], known: &[&str]) -> Result<Self, Refused> {
         let one = |flag: &String| {
             let bad = |message: String| Err(Refused::new(Kind::BadOption, message));
             match flag.split_once('=') {
-                Some((key, value)) if known.contains(&key) => Ok((key.to_owned(), value.to_owned())),
+                Some((key, value)) if known.contains(&key) => match mistake(key, value) {
+                    None => Ok((key.to_owned(), value.to_owned())),
+                    Some(mistake) => bad(mistake),
+                },
                 Some((key, _)) => {
                     bad(format!("invalid filter '{key}': the filters are {}", known.join(", ")))
                 }

@@ -644,6 +644,32 @@ net1      02:42:ac:13:00:03   router:eth0   router      static
     }
 
     #[test]
+    fn ps_is_the_articles_byte_for_byte() {
+        let row = ContainerRow {
+            id: format!("69c1b74c1e81{}", "0".repeat(52)),
+            name: "admiring_lumiere".to_owned(),
+            image: "httpd".to_owned(),
+            command: "httpd-foreground".to_owned(),
+            running_for: "22 seconds ago".to_owned(),
+            status: "Up 20 seconds".to_owned(),
+            ports: "0.0.0.0:8000->80/tcp".to_owned(),
+            created: String::new(),
+            state: "running".to_owned(),
+            pid: 1,
+            networks: "bridge".to_owned(),
+            addresses: "172.17.0.2".to_owned(),
+            lab: String::new(),
+            exit_code: None,
+            labels: Vec::new(),
+        };
+        let expected = "\
+CONTAINER ID        IMAGE               COMMAND              CREATED             STATUS              PORTS                  NAMES
+69c1b74c1e81        httpd               \"httpd-foreground\"   22 seconds ago      Up 20 seconds       0.0.0.0:8000->80/tcp   admiring_lumiere
+";
+        assert_eq!(container_table(&[row], false), expected);
+    }
+
+    #[test]
     fn ps_can_be_cut_down() {
         let table: [(&[&str], &[&str]); 8] = [
             (&["status=exited"], &["gone"]),

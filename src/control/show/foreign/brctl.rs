@@ -82,7 +82,11 @@ fn instead(words: &[&str]) -> String {
         "stp" | "setbridgeprio" | "setfd" | "sethello" | "setmaxage" | "setpathcost" | "setportprio" => {
             "there is no spanning tree here: networks cannot form loops".to_owned()
         }
+        "hairpin" => {
+            "a container reaches its own published ports by the gateway, whose rules see to that".to_owned()
+        }
         "showstp" => "give one bridge: 'brctl showstp docker0'".to_owned(),
+        "" => "give show [BRIDGE..], showmacs BRIDGE or showstp BRIDGE".to_owned(),
         _ => format!("'brctl {word}' is no view: there are show [BRIDGE..], showmacs BRIDGE, showstp BRIDGE"),
     }
 }

@@ -43,7 +43,7 @@ impl Bridge {
                  NETWORK MAC' change entries"
             )),
             Some("link") => Err("'tapswitch port set PORT up|down' sets a port".to_owned()),
-            _ => Err(format!("'bridge {object}' is no view: there are fdb show, link show")),
+            _ => Err(instead(object)),
         }
     }
 
@@ -60,6 +60,20 @@ impl Bridge {
             Self::Link(device) => link(tables, device.as_deref()),
         }
     }
+}
+
+/// What there is instead of a listing, or a flag before it, that we have not.
+fn instead(word: &str) -> String {
+    let mend = match word {
+        "" => return "give 'fdb show' or 'link show'".to_owned(),
+        "vlan" => "tags are carried as they come, and no port belongs to a VLAN",
+        "mdb" => "groups are flooded: nobody's membership is learned",
+        "monitor" => "'tapswitch show fdb' tells who is where now",
+        "-s" | "-statistics" => "'tapswitch show ports' has counters, 'tapswitch show fdb' ages",
+        "-j" | "-json" => "'tapswitch --json show fdb' and '.. show ports' have every field",
+        _ => "there are 'bridge fdb show' and 'bridge link show', without flags",
+    };
+    format!("'bridge {word}' is no view: {mend}")
 }
 
 fn wanted(mut words: &[&str]) -> Result<Wanted, String> {

@@ -26,6 +26,8 @@ struct Options {
     family: Option<Family>,
     /// `-br`.
     brief: bool,
+    /// `-o`: a line an interface, or an address.
+    one_line: bool,
 }
 
 /// An IP version.
@@ -91,6 +93,17 @@ impl Ip {
         }
     }
 
+    /// The interfaces that are asked for by their names.
+    pub(super) fn devices(&self) -> Vec<&str> {
+        let named = match &self.object {
+            Object::Address(filter) | Object::Link(filter) | Object::Neighbour(filter) => {
+                filter.device.iter().chain(&filter.master).collect()
+            }
+            Object::Route(route) => Vec::from_iter(route.device()),
+        };
+        named.into_iter().map(String::as_str).collect()
+    }
+
     pub(super) fn draw(&self, tables: &Tables) -> Result<String, String> {
         let known = |name: &String| match tables.interface(name) {
             Some(_) => Ok(()),
@@ -102,7 +115,7 @@ impl Ip {
                 let rows = tables.interfaces.iter().filter(|row| filter.picks(row));
                 let links = matches!(self.object, Object::Link(_));
                 let namespaces = namespaces(tables);
-                Ok(rows.map(|row| self.options.interface(row, links, &namespaces)).collect())
+                Ok(rows.map(|row| self.options.shown(row, links, &namespaces)).collect())
             }
             Object::Neighbour(filter) => {
                 filter.device.iter().try_for_each(known)?;
@@ -123,9 +136,20 @@ fn options(flags: &[&str]) -> Result<Options, String> {
             "4" => options.family = Some(Family::V4),
             "6" => options.family = Some(Family::V6),
             word if word.starts_with("br") && "brief".starts_with(word) => options.brief = true,
+            word if !word.is_empty() && "oneline".starts_with(word) => options.one_line = true,
             // Times and colours that a view has none of.
             word if word.starts_with('c') || "numeric".starts_with(word) => {}
-            _ => return Err(format!("'ip {flag}' is not known here: there are -4, -6 and -br")),
+            word if ["statistics", "stats"].iter().any(|long| !word.is_empty() && long.starts_with(word)) => {
+                return Err(format!(
+                    "'ip {flag}' is not known here: 'tapswitch show ports' has the counters"
+                ));
+            }
+            word if word.starts_with('j') => {
+                return Err(format!(
+                    "'ip {flag}' is not known here: 'tapswitch --json show interfaces', or neigh, or routes"
+                ));
+            }
+            _ => return Err(format!("'ip {flag}' is not known here: there are -4, -6, -o and -br")),
         }
     }
     Ok(options)
@@ -230,6 +254,20 @@ impl Options {
         self.family.is_none_or(|family| (family == Family::V6) == address.contains(':'))
     }
 
+    fn shown(self, row: &InterfaceRow, links: bool, namespaces: &BTreeMap<&str, usize>) -> String {
+        if !self.one_line || self.brief {
+            return self.interface(row, links, namespaces);
+        }
+        if links {
+            return joined(&self.interface(row, links, namespaces));
+        }
+        let addresses = row.addresses.iter().filter(|address| self.shows(address));
+        let line = |address: &String| {
+            format!("{}: {}{}", row.index, row.name, joined(&address_lines(address, &row.name)))
+        };
+        addresses.map(line).collect()
+    }
+
     fn interface(self, row: &InterfaceRow, links: bool, namespaces: &BTreeMap<&str, usize>) -> String {
         let addresses: Vec<&String> =
             row.addresses.iter().filter(|address| self.shows(address) && !links).collect();
@@ -258,6 +296,11 @@ impl Options {
         addresses.iter().for_each(|address| text.push_str(&address_lines(address, &row.name)));
         text
     }
+}
+
+/// Lines in one, as `-o` joins them.
+fn joined(lines: &str) -> String {
+    lines.trim_end_matches('\n').replace('\n', "\\") + "\n"
 }
 
 fn address_lines(address: &str, device: &str) -> String {

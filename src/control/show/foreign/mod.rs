@@ -95,6 +95,7 @@ enum Kind {
     Ip(ip::Ip),
     Route(route::Route),
     Iptables(iptables::Iptables),
+    Save(iptables::Save),
 }
 
 /// Reads what would be typed behind a tool's name.
@@ -108,6 +109,9 @@ pub fn view(tool: &str, words: &[&str]) -> Result<View, String> {
         "ip" => Kind::Ip(ip::Ip::read(words)?),
         "route" => Kind::Route(route::Route::read(words)?),
         "iptables" | "ip6tables" => Kind::Iptables(iptables::Iptables::read(tool == "ip6tables", words)?),
+        "iptables-save" | "ip6tables-save" => {
+            Kind::Save(iptables::Save::read(tool == "ip6tables-save", words)?)
+        }
         _ => return Err(format!("views of '{tool}' are not known here, but of {}", TOOLS.join(", "))),
     }))
 }
@@ -120,7 +124,17 @@ impl View {
             Kind::Bridge(bridge) => bridge.needs(),
             Kind::Ip(ip) => ip.needs(),
             Kind::Route(_) => vec![Need::Interfaces, Need::Routes],
-            Kind::Iptables(iptables) => vec![if iptables.v6 { Need::Chains6 } else { Need::Chains }],
+            Kind::Iptables(iptables::Iptables { v6, .. }) | Kind::Save(iptables::Save { v6, .. }) => {
+                vec![if *v6 { Need::Chains6 } else { Need::Chains }]
+            }
+        }
+    }
+
+    /// The interfaces that `ip` is asked about by their names.
+    pub fn devices(&self) -> Vec<&str> {
+        match &self.0 {
+            Kind::Ip(ip) => ip.devices(),
+            _ => Vec::new(),
         }
     }
 
@@ -135,6 +149,7 @@ impl View {
             Kind::Ip(ip) => ip.draw(tables),
             Kind::Route(route) => Ok(route.draw(tables)),
             Kind::Iptables(iptables) => iptables.draw(&tables.chains),
+            Kind::Save(save) => Ok(save.draw(&tables.chains)),
         }
     }
 }
