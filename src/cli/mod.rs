@@ -73,15 +73,18 @@ struct Cli {
     command: Command,
 }
 
+/// Where a command's help lists what it shares with all others.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Flags that every command has.
 #[derive(Debug, Default, clap::Args)]
 pub struct Global {
     /// The daemon's control socket [env: TAPSWITCH_SOCKET]
     // clap would show it in each usage as if it had to be given, where the variable is set.
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = EVERYWHERE)]
     socket: Option<PathBuf>,
     /// Print listings as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
 }
 
@@ -134,6 +137,15 @@ enum Command {
         /// Seconds until SIGKILL
         #[arg(short = 't', long, value_name = "SECONDS", value_parser = values::number::<u64>(0, u32::MAX.into()))]
         time: Option<u64>,
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Send a signal to containers
+    Kill {
+        /// Its name or number
+        #[arg(short, long, default_value = "KILL", value_parser = container::parse_signal)]
+        signal: nix::sys::signal::Signal,
         /// Names or ids
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
@@ -278,6 +290,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Stop { time, names } => container::stop(global, &names, time),
         Command::Restart { time, names } => run::restart(global, &names, time),
         Command::Start { names } => run::start(global, &names),
+        Command::Kill { signal, names } => container::kill(global, &names, signal),
         Command::Rm { force, names, .. } => container::rm(global, &names, force),
         Command::Logs { follow, name } => container::logs(global, &name, follow),
         Command::Wait { names } => container::wait(global, &names),

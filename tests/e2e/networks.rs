@@ -38,7 +38,7 @@ fn networks_come_and_go(lab: &Lab) {
     );
     assert_eq!(lab.row("network ls", "name", "one")["endpoints"], 1);
     assert!(lab.refused("network rm one").contains("box"));
-    assert_eq!(lab.ok("network prune"), "Deleted Networks:\ntwo\n\n");
+    assert_eq!(lab.ok("network prune -f"), "Deleted Networks:\ntwo\n\n");
     lab.ok("stop box");
     assert_eq!(lab.ok(&format!("network rm {}", &id[..12])), "one\n");
     assert!(lab.refused("network rm bridge").contains("bridge is a pre-defined network"));
@@ -58,17 +58,17 @@ fn what_makes_no_sense_is_refused(lab: &Lab) {
         ("network create -o mtu=67 two", "68 to 65521"),
         ("network create --subnet 10.2.0.0/24 --gateway 10.3.0.1 two", "10.3.0.1"),
         ("network create a/b", "a/b"),
-        ("network rm moon", "network 'moon' is not known"),
+        ("network rm moon", "network moon not found"),
         ("network inspect oen", "did you mean 'one'?"),
-        ("network connect moon box", "network 'moon' is not known"),
-        ("network connect one nobody", "container 'nobody' is not known"),
+        ("network connect moon box", "network moon not found"),
+        ("network connect one nobody", "No such container: nobody"),
         ("network connect one box", "already"),
         ("network disconnect bridge box", "not connected"),
         ("network set one -o mtu=big", "68 to 65521"),
-        ("network set moon -o mtu=1500", "'moon' is not known"),
+        ("network set moon -o mtu=1500", "network moon not found"),
         ("fdb add one 01:00:5e:00:00:01 box", "01:00:5e:00:00:01"),
-        ("fdb add one 02:00:00:00:00:01 moon", "'moon'"),
-        ("fdb add moon 02:00:00:00:00:01 box", "network 'moon' is not known"),
+        ("fdb add one 02:00:00:00:00:01 moon", ": moon"),
+        ("fdb add moon 02:00:00:00:00:01 box", "network moon not found"),
         ("port set moon down", "'moon'"),
     ];
     for (line, part) in table {
@@ -116,9 +116,23 @@ fn connect_and_disconnect_while_it_runs(lab: &Lab) {
     assert_eq!(lab.row("show ports", "container", "box")["port"], "box", "alone, it needs no more name");
     assert!(lab.pings("peer", "box"));
     lab.ok("network connect one box");
-    assert_eq!(lab.row("show ports", "network", "one")["port"], "box:eth0");
+    assert_eq!(lab.row("show ports", "network", "one")["port"], "box:eth2");
     lab.ok("stop box");
-    assert!(lab.refused("network connect one box").contains("does not run"));
+    // One that has ended is there when it runs again, and keeps its id.
+    let id = lab.row("ps -a", "name", "box")["id"].clone();
+    lab.ok("network disconnect one box");
+    assert!(lab.refused("network disconnect one box").contains("is not connected to network one"));
+    lab.ok("network create --subnet 10.3.0.0/24 three");
+    lab.ok("network connect three box");
+    assert_eq!(lab.row("ps -a", "name", "box")["networks"], "two,three");
+    lab.ok("start box");
+    assert_eq!((&lab.row("ps", "name", "box")["id"], lab.pings("peer", "box")), (&id, true));
+    // One that cannot be started has ended as before.
+    lab.ok("stop box");
+    lab.ok("network rm three");
+    assert!(lab.refused("start box").contains("network three not found"));
+    lab.ok("network disconnect three box");
+    assert_eq!(lab.ok("restart -t 0 box"), "box\n");
 }
 
 fn the_mtu_changes_inside(lab: &Lab) {

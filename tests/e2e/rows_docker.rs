@@ -182,7 +182,19 @@ XXXXXXXXXXXX        none                null                local
     let names: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
     assert_eq!((names[0].as_str(), names.len()), ("Deleted Networks:", 19));
     assert_eq!(masked(&lab.ok("network ls")), ls);
-    assert_eq!(lab.ok("network prune"), "");
+    assert_eq!(lab.ok("network prune --force"), "");
+    // Without an answer nothing is removed.
+    lab.ok("network create --label team=blue net1");
+    let asked = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you \
+                 want to continue? [y/N] ";
+    assert_eq!(lab.ok("network prune"), asked);
+    assert_eq!(lab.ok("network prune -f --filter label!=team"), "");
+    assert_eq!(lab.ok("network prune -f --filter until=24h"), "", "it is younger");
+    assert!(
+        lab.refused("network prune -f --filter until=soon")
+            .contains("failed to parse value as time or duration")
+    );
+    assert_eq!(lab.ok("network prune -f --filter label=team=blue"), "Deleted Networks:\nnet1\n\n");
 }
 
 /// The transcript of `docker network inspect bridge`, with the two keys that came after it.
@@ -336,7 +348,7 @@ fn row_06_network_create(lab: &Lab) {
         ),
         (
             "network create -o com.docker.network.bridge.name=br7 two",
-            "bridge name 'br7' belongs to network 'net3'",
+            "conflicts with network net3 (br7): networks have same bridge name",
         ),
         ("network set net3 -o iface_prefix=eth", "is fixed when the network is created"),
         ("network create net1", "network with name net1 already exists"),
@@ -349,7 +361,7 @@ fn row_06_network_create(lab: &Lab) {
         ("network create --subnet 10.20.0.0/24 --gateway 10.21.0.1 two", "10.21.0.1"),
         ("network rm net3", "network net3 id"),
         ("network rm bridge", "bridge is a pre-defined network and cannot be removed"),
-        ("network create bridge", "network with name bridge already exists"),
+        ("network create bridge", "operation is not permitted on predefined bridge network"),
     ];
     for (line, part) in table {
         let said = lab.refused(line);
@@ -373,7 +385,7 @@ fn row_07_addresses_in_start_order(lab: &Lab) {
     let output = lab.ts("run --network one --ip 10.1.0.3 true");
     assert_eq!(output.status.code(), Some(125));
     assert!(text(&output.stderr).contains("Address already in use: 10.1.0.3"), "{}", text(&output.stderr));
-    // Interfaces in the order of connecting, and one default route, which moves on when its network is left.
+    // Interfaces in the order of connecting, and one default route: by the network that is first by name.
     lab.ok("network connect two a1");
     let way_out = || lab.inside("a1", "ip -4 route show default");
     assert!(lab.inside("a1", "ip -br addr show eth1").contains("10.2.0.2/24"));
@@ -384,8 +396,11 @@ fn row_07_addresses_in_start_order(lab: &Lab) {
         lab.refused("network connect two a1").contains("endpoint with name a1 already exists in network two")
     );
     lab.ok("network connect one a1");
-    assert!(lab.inside("a1", "ip -br addr show eth0").contains("10.1.0.2/24"), "the lowest again");
-    assert_eq!(way_out().lines().count(), 1);
+    assert!(
+        lab.inside("a1", "ip -br addr show eth2").contains("10.1.0.2/24"),
+        "the lowest address again, a new name"
+    );
+    assert_eq!(way_out().trim_end(), "default via 10.1.0.1 dev eth2");
 }
 
 fn row_16_published_ports_in_listings(lab: &Lab) {

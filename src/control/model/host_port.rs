@@ -18,8 +18,7 @@ impl Model {
     /// # Errors
     /// `unknown_network`, `name_taken`, `pool_full`, `mac_in_use`.
     pub fn plug_host(&mut self, network: Id, now_ns: u64) -> Result<&Container, Refused> {
-        let unknown =
-            || Refused::new(Kind::UnknownNetwork, format!("network '{}' is not known", network.short()));
+        let unknown = || Refused::new(Kind::UnknownNetwork, format!("network {} not found", network.short()));
         let on = self.network(network).filter(|it| it.uplink.is_none()).ok_or_else(unknown)?;
         let endpoint = EndpointSpec {
             ifname: Some(on.bridge_name()),
@@ -38,7 +37,7 @@ impl Model {
     /// Takes the host off a network; what it had there, if it was.
     pub fn unplug_host(&mut self, network: Id) -> Option<Container> {
         self.container(network).filter(|container| container.kind == ContainerKind::Host)?;
-        self.leave(network)
+        self.take_out(network)
     }
 
     /// Whether the host has its port on a network.

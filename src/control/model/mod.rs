@@ -15,6 +15,7 @@ mod container;
 mod endpoint;
 mod host_port;
 mod index;
+mod joins;
 mod link;
 mod network;
 mod publish;
@@ -411,12 +412,16 @@ impl Lost {
             "uplink" => "tapswitch uplink ls",
             _ => "tapswitch ps -a",
         };
+        // In Docker's words, where it has any.
+        let lost = match what {
+            "network" => format!("network {word} not found"),
+            "container" => format!("No such container: {word}"),
+            _ => format!("{what} '{word}' is not known"),
+        };
         match self {
             Self::Unknown => match nearest(word, is.map(T::name)) {
-                Some(nearest) => {
-                    Refused::new(unknown, format!("{what} '{word}' is not known: did you mean '{nearest}'?"))
-                }
-                None => Refused::new(unknown, format!("{what} '{word}' is not known: '{list}' lists them")),
+                Some(nearest) => Refused::new(unknown, format!("{lost}: did you mean '{nearest}'?")),
+                None => Refused::new(unknown, format!("{lost}: '{list}' lists them")),
             },
             Self::Ambiguous { names } => Refused::new(
                 Kind::Ambiguous,

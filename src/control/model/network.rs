@@ -57,6 +57,8 @@ pub struct NetworkSpec {
     pub ipv6: bool,
     /// Without a way out.
     pub internal: bool,
+    /// Docker's flag, which is kept and shown: whoever is here may join anyway.
+    pub attachable: bool,
     /// Keys (full or short) and values; of the same option, the last one counts.
     pub options: Vec<(String, String)>,
     /// Free for the user.
@@ -89,6 +91,9 @@ pub struct Network {
     pub uplink: Option<Uplink>,
     /// Without a way out.
     pub internal: bool,
+    /// Docker's flag, which is shown.
+    #[serde(default)]
+    pub attachable: bool,
     /// Its settings.
     pub options: NetworkOptions,
     /// Free for the user.
@@ -265,6 +270,7 @@ impl Model {
             subnets,
             uplink: None,
             internal: spec.internal,
+            attachable: spec.attachable,
             options,
             labels: spec.labels.clone(),
             lab: spec.lab.clone(),
@@ -310,7 +316,15 @@ impl Model {
                 ),
             ));
         }
-        if matches!(name, "default" | "container" | "any") {
+        if name == "default" || (name == DEFAULT_NETWORK && self.every_network().any(Network::is_default)) {
+            return Err(Refused::new(
+                Kind::BadName,
+                format!(
+                    "operation is not permitted on predefined {name} network: choose another {what} name"
+                ),
+            ));
+        }
+        if matches!(name, "container" | "any") {
             return Err(Refused::new(
                 Kind::BadName,
                 format!("{what} name '{name}' has a meaning of its own: choose another"),
@@ -335,7 +349,7 @@ impl Model {
             Some(other) => Err(Refused::new(
                 Kind::NameTaken,
                 format!(
-                    "bridge name '{name}' belongs to {} '{}': choose another {BRIDGE_NAME}",
+                    "conflicts with {} {} ({name}): networks have same bridge name: choose another {BRIDGE_NAME}",
                     other.what(),
                     other.name
                 ),
@@ -411,7 +425,7 @@ impl Model {
 }
 
 fn unknown(word: &str) -> Refused {
-    Refused::new(Kind::UnknownNetwork, format!("network '{word}' is not known"))
+    Refused::new(Kind::UnknownNetwork, format!("network {word} not found"))
 }
 
 /// IPv6 needs an MTU of 1280 bytes (RFC 8200 §5); below, the kernel takes it off the interface.
