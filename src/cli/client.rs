@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, anyhow, bail};
+use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
 use crate::control::Refused;
 use crate::control::requests::{Envelope, Reply, Request, VERSION};
 use crate::io::control_socket::{Client, ProtocolError};
+use crate::io::sys::process::open_pidfd;
 
 /// How often a daemon that ends just then is replaced.
 const ATTEMPTS: usize = 10;
@@ -142,21 +144,27 @@ impl Daemon {
             }
             Err(error) => return Err(error).context("the daemon's answer broke off"),
         };
-        let value = match serde_json::from_slice(&message.text).context(NOT_OURS)? {
-            Reply::Ok(value) => value,
-            Reply::Remarked(value, remark) => {
+        match serde_json::from_slice(&message.text).context(NOT_OURS)? {
+            Reply::Ok(answer) => Ok(answer),
+            Reply::Remarked(answer, remark) => {
                 eprintln!("tapswitch: {remark}");
-                value
+                Ok(answer)
             }
-            Reply::Error(refused) => return Err(refused.into()),
-        };
-        serde_json::from_value(value).context(NOT_OURS)
+            Reply::Error(refused) => Err(refused.into()),
+        }
     }
 
     /// Waits for what the daemon says without being asked; none when it has gone.
     pub fn notice<T: DeserializeOwned>(&mut self) -> Option<(T, Vec<OwnedFd>)> {
         let message = self.client.receive().ok()??;
         Some((serde_json::from_slice(&message.text).ok()?, message.descriptors))
+    }
+
+    /// The daemon's process, where it can be seen from here.
+    pub fn process(&self) -> Option<(u32, OwnedFd)> {
+        let pid = self.client.peer().ok()?;
+        let pidfd = open_pidfd(Pid::from_raw(pid.cast_signed())).ok()?;
+        Some((pid, pidfd))
     }
 
     /// The connection's descriptor, readable when the daemon answers or ends.

@@ -1,5 +1,6 @@
 //! `up`, `down`: labs.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -251,9 +252,14 @@ fn down_all(global: &Global) -> anyhow::Result<()> {
         return runtime::take_away(&global.socket());
     };
     take_down(global, None)?;
+    let process = daemon.process();
     let () = daemon.call(Request::Shutdown)?;
-    // It closes the connection when it has let go of its socket: a next one can start at once.
+    // It closes the connection when it has let go of its socket: a next one can start.
     let _ = daemon.answer::<()>();
+    if let Some((pid, pidfd)) = process {
+        // Interfaces of its are there until it has gone.
+        runtime::wait_for_process(pid, pidfd.as_fd());
+    }
     // One that was killed in that moment has left what it kept; one that has started since is another matter.
     match Daemon::try_connect(&global.socket())? {
         Some(_) => Ok(()),

@@ -6,16 +6,19 @@
 //! reaches the data plane whatever it was about, and what stays the same is not touched. Static
 //! routes may be many, and are not part of it: each is one change of its own ([`route`]).
 
+mod again;
 mod dns;
 mod listeners;
 mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Id;
 use super::docker_rules::{Policy, rulesets};
 use super::model::{Model, Network, StaticRoute};
 use super::options::NetworkOptions;
@@ -26,7 +29,8 @@ use crate::dataplane::interface::{Interface, InterfaceAddress, Role, Route};
 use crate::dataplane::{Change, NetworkConfig, NetworkId, PortId, Settings};
 use crate::wire::ip::{Addr, Prefix, Version};
 
-pub use listeners::{Listener, host_side, listeners};
+pub use again::Told;
+pub use listeners::{Listener, host_side};
 
 pub use policy::policy;
 
@@ -39,16 +43,18 @@ pub const fn network_number(network: &Network) -> NetworkId {
     NetworkId(network.number)
 }
 
-/// What the data plane holds beside ports and static routes.
+/// What the data plane holds beside ports and static routes, and where the host listens for it. A copy shares
+/// what it has in common with the next.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    networks: BTreeMap<NetworkId, (NetworkConfig, Interface)>,
+    networks: Arc<BTreeMap<NetworkId, (NetworkConfig, Interface)>>,
     /// Of the networks whose gateway answers questions about names.
-    dns: BTreeMap<NetworkId, Config>,
+    dns: BTreeMap<NetworkId, Arc<Config>>,
     /// Default routes by the uplinks.
     defaults: Vec<Route>,
-    policy: Policy,
+    policy: Arc<Policy>,
     settings: Settings,
+    listeners: Arc<BTreeMap<Listener, Id>>,
 }
 
 impl Plan {
@@ -68,8 +74,13 @@ impl Plan {
     }
 
     /// What gateways know of names.
-    pub const fn dns(&self) -> &BTreeMap<NetworkId, Config> {
+    pub const fn dns(&self) -> &BTreeMap<NetworkId, Arc<Config>> {
         &self.dns
+    }
+
+    /// All listeners that are wanted, each with the user uplink by which its packets come in.
+    pub fn listeners(&self) -> &BTreeMap<Listener, Id> {
+        &self.listeners
     }
 }
 
@@ -80,12 +91,12 @@ pub fn plan(model: &Model) -> Plan {
         let config = config(&network.options, policy.iptables);
         (network_number(network), (config, interface(model, network)))
     });
-    let networks = networks.collect();
-    let members = model.endpoints_by_network();
+    let networks = Arc::new(networks.collect());
     let dns = model.all_networks().into_iter();
-    let dns = dns.filter_map(|network| Some((network_number(network), dns::dns(model, &members, network)?)));
-    let dns = dns.collect();
-    Plan { networks, dns, defaults: default_routes(model), settings: model.settings, policy }
+    let dns = dns.filter_map(|network| Some((network_number(network), dns::dns(model, network)?.into())));
+    let (dns, defaults, settings) = (dns.collect(), default_routes(model), model.settings);
+    let listeners = Arc::new(listeners::listeners(model));
+    Plan { networks, dns, defaults, policy: Arc::new(policy), settings, listeners }
 }
 
 /// The changes that make of a switch that holds `old` one that holds `new`: what nothing else refers to
@@ -94,21 +105,22 @@ pub fn differences(old: &Plan, new: &Plan) -> Vec<Change> {
     let mut changes = Vec::new();
     let gone = old.defaults.iter().filter(|route| !new.defaults.contains(route));
     changes.extend(gone.copied().map(Change::RemoveRoute));
-    for (id, (config, _)) in &new.networks {
+    for (id, (config, _)) in new.networks.iter() {
         match old.networks.get(id) {
             None => changes.push(Change::AddNetwork(*id, *config)),
             Some((before, _)) if before != config => changes.push(Change::SetNetwork(*id, *config)),
             Some(_) => {}
         }
     }
-    for (id, (_, interface)) in &new.networks {
+    for (id, (_, interface)) in new.networks.iter() {
         if old.networks.get(id).is_none_or(|(_, before)| before != interface) {
             changes.push(Change::SetInterface(*id, Some(interface.clone())));
         }
     }
     for id in new.networks.keys() {
         let (before, now) = (old.dns.get(id), new.dns.get(id));
-        changes.extend((before != now).then(|| Change::SetDns(*id, now.cloned())));
+        changes
+            .extend((before != now).then(|| Change::SetDns(*id, now.map(|config| config.as_ref().clone()))));
     }
     if old.policy != new.policy {
         let ([old4, old6], [new4, new6]) = (rulesets(&old.policy), rulesets(&new.policy));

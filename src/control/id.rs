@@ -8,6 +8,9 @@ use std::str::FromStr;
 pub struct Id([u8; 32]);
 
 impl Id {
+    /// The lowest there is.
+    pub const MIN: Self = Self([0; 32]);
+
     /// An id of these bytes; the caller takes them from a source of randomness.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -204,6 +204,12 @@ impl Subnet {
         &self.aux
     }
 
+    /// The same with nothing leased.
+    #[must_use]
+    pub fn without_leases(&self) -> Self {
+        Self { taken: Runs::default(), ..self.clone() }
+    }
+
     /// The address that a lease would get: `wish`, or the lowest free one of the range.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ pub mod replay;
 pub mod requests;
 pub mod resolv_conf;
 pub mod runs;
+pub mod shared;
 pub mod show;
 pub mod sources;
 pub mod state;

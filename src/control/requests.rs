@@ -404,11 +404,11 @@ pub struct Joined {
 /// A reply, as it crosses the socket.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reply {
+pub enum Reply<T> {
     /// Done, and the answer.
-    Ok(serde_json::Value),
+    Ok(T),
     /// The same, and what there is to say about it.
-    Remarked(serde_json::Value, String),
+    Remarked(T, String),
     /// Refused or failed.
     Error(Refused),
 }

@@ -62,12 +62,15 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = inside;
             shell.supervisor = Some(connection);
-            shell.unwatched |= shell.pidfd.is_none();
-            shell.pidfd.get_or_insert(pidfd);
+            if shell.pidfd.is_none() {
+                shell.pidfd = Some(pidfd);
+                self.unwatched.insert(id);
+            }
             // What it has joined since we started it holds from now on.
             let unheld = std::mem::take(&mut shell.unheld).into_iter();
             self.notices.extend(unheld.map(|(network, tap)| (connection, Notice::Hold(network), tap)));
         }
+        self.supervised.insert((connection, id));
         self.rename_ports(id);
         self.write_names(id);
         let networks = self.networks_of(id);

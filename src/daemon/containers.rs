@@ -50,8 +50,6 @@ pub(super) struct Shell {
     pub(super) init_ended: bool,
     /// What its /etc/resolv.conf was given last.
     pub(super) resolv_conf: String,
-    /// The pidfd is to be watched from now on.
-    pub(super) unwatched: bool,
     /// TAPs that its supervisor is to hold when it has come.
     pub(super) unheld: Vec<(Id, OwnedFd)>,
     /// The connection of its supervisor, who made it; none for what is plugged in, and for those that outlived a
@@ -102,6 +100,7 @@ impl Daemon {
         let former = self.transact(|model| model.create_again(&spec, id, host::now_ns()))?;
         let (supervisor, former) = (Some(connection), Some(former));
         self.containers.insert(id, Shell { spec, auto_remove, supervisor, former, ..Shell::default() });
+        self.supervised.insert((connection, id));
         match self.write_files(id) {
             Ok(created) => now(created),
             Err(error) => {
@@ -127,6 +126,7 @@ impl Daemon {
             self.transact(|model| Ok(model.create_container(&spec, id, host::now_ns())?.name.clone()))?;
         spec.name = Some(name);
         self.containers.insert(id, Shell { spec, auto_remove, supervisor, ..Shell::default() });
+        self.supervised.extend(supervisor.map(|connection| (connection, id)));
         Ok(id)
     }
 
@@ -205,8 +205,8 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = inside;
             shell.pidfd = Some(pidfd);
-            shell.unwatched = true;
             shell.whence.process = Some(process);
+            self.unwatched.insert(id);
         }
         let networks = self.networks_of(id);
         self.neighbours_changed(&networks);
@@ -444,7 +444,7 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = Some(socket);
             shell.pidfd = descriptors.next();
-            shell.unwatched = shell.pidfd.is_some();
+            self.unwatched.insert(id);
         }
         Ok(())
     }
@@ -488,19 +488,13 @@ impl Daemon {
 
     /// Pidfds to watch from now on.
     pub(super) fn take_new_pidfds(&mut self) -> Vec<(Id, OwnedFd)> {
-        let fresh = |(id, shell): (&Id, &mut Shell)| {
-            let pidfd = shell.pidfd.as_ref().filter(|_| shell.unwatched)?;
+        let mut fresh = Vec::new();
+        self.unwatched.retain(|id| {
+            let pidfd = self.containers.get(id).and_then(|shell| shell.pidfd.as_ref());
             // While there are too few descriptors, the next turn tries again.
-            let watched = pidfd.try_clone().ok()?;
-            shell.unwatched = false;
-            Some((*id, watched))
-        };
-        self.containers.iter_mut().filter_map(fresh).collect()
-    }
-
-    /// Whether a container's pidfd matters still.
-    pub(super) fn watches(&self, id: Id) -> bool {
-        self.containers.get(&id).is_some_and(|shell| shell.pidfd.is_some())
+            pidfd.is_some_and(|pidfd| pidfd.try_clone().map(|watched| fresh.push((*id, watched))).is_err())
+        });
+        fresh
     }
 
     /// A container's init (or a plugged process) has ended: its ports, addresses and names go now.
@@ -529,8 +523,13 @@ impl Daemon {
     /// A connection has closed: containers whose supervisor it was end with it, and those that it never
     /// started were never there.
     pub(super) fn supervisor_gone(&mut self, connection: usize) {
-        let theirs = self.containers.iter().filter(|(_, shell)| shell.supervisor == Some(connection));
-        for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let others = self.supervised.split_off(&(connection, Id::MIN));
+        let (theirs, later) = others.into_iter().partition::<Vec<_>, _>(|(whose, _)| *whose == connection);
+        self.supervised.extend(later);
+        for (_, id) in theirs {
+            if !self.is_supervisor(connection, id) {
+                continue;
+            }
             if self.is_running(id) {
                 self.kill(id);
                 self.end(id, None);
@@ -582,6 +581,7 @@ impl Daemon {
             (shell.netlink, shell.outside) = (None, None);
             (shell.pidfd, shell.supervisor) = (None, None);
         }
+        self.let_go.push(id);
         self.ended.push((id, code));
     }
 
@@ -606,12 +606,14 @@ impl Daemon {
             && let Some(former) = shell.former.take()
         {
             (shell.netlink, shell.pidfd, shell.supervisor) = (None, None, None);
+            self.let_go.push(id);
             self.model.put_back(former);
             let _ = self.tell_switch();
             return;
         }
         let _ = self.model.remove_container(&id.to_string(), true);
         self.containers.remove(&id);
+        self.let_go.push(id);
         self.runtime.remove(id);
     }
 

@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde_json::value::RawValue;
 
 use super::runtime::Runtime;
 use super::{Answer, Daemon, Handled};
@@ -41,6 +42,8 @@ pub(super) struct ControlLoop {
     next_token: usize,
     /// Pidfds in the poll set, and whose end they tell.
     pidfds: BTreeMap<usize, (OwnedFd, Id)>,
+    /// Where each of these stands.
+    watched: BTreeMap<Id, usize>,
     /// Monitors in the poll set, and whose interface they tell of.
     monitors: BTreeMap<usize, (OwnedFd, Id)>,
     /// Connections that wait for a container's end.
@@ -78,6 +81,7 @@ impl ControlLoop {
             connections: BTreeMap::new(),
             next_token: 0,
             pidfds: BTreeMap::new(),
+            watched: BTreeMap::new(),
             monitors: BTreeMap::new(),
             waiting: Vec::new(),
         };
@@ -216,7 +220,7 @@ impl ControlLoop {
         }
     }
 
-    fn reply(&mut self, token: usize, result: Result<serde_json::Value, Refused>) -> bool {
+    fn reply(&mut self, token: usize, result: Result<Box<RawValue>, Refused>) -> bool {
         let reply = match result {
             Ok(value) => Reply::Ok(value),
             Err(refused) => Reply::Error(refused),
@@ -224,23 +228,23 @@ impl ControlLoop {
         self.send(token, &reply)
     }
 
-    fn send(&mut self, token: usize, reply: &Reply) -> bool {
+    fn send(&mut self, token: usize, reply: &Reply<Box<RawValue>>) -> bool {
         let Some(connection) = self.connections.get_mut(&token) else { return false };
         serde_json::to_vec(reply).is_ok_and(|text| connection.send(&text).is_ok())
     }
 
     /// Containers that were started since the last turn: watch for their end.
     fn watch_new_processes(&mut self, daemon: &mut Daemon) {
-        let fresh = daemon.take_new_pidfds();
-        if !fresh.is_empty() {
-            // A process may well outlive what it was plugged in as.
-            self.pidfds.retain(|_, (_, id)| daemon.watches(*id));
+        // A process may well outlive what it was plugged in as.
+        for id in std::mem::take(&mut daemon.let_go) {
+            self.watched.remove(&id).and_then(|token| self.pidfds.remove(&token));
         }
-        for (id, pidfd) in fresh {
+        for (id, pidfd) in daemon.take_new_pidfds() {
             let token = self.new_token(1);
             // Without the watch its supervisor's word still tells of its end.
             if register(self.poll.registry(), &pidfd, Token(token), Interest::READABLE).is_ok() {
                 self.pidfds.insert(token, (pidfd, id));
+                self.watched.insert(id, token);
             }
         }
         // A monitor's descriptor keeps the namespace alive.
@@ -256,6 +260,7 @@ impl ControlLoop {
 
     fn other_ready(&mut self, daemon: &mut Daemon, token: usize) {
         if let Some((_, id)) = self.pidfds.remove(&token) {
+            self.watched.remove(&id);
             daemon.process_ended(id);
         }
         if let Some((_, id)) = self.monitors.get(&token)
@@ -328,7 +333,7 @@ fn register(
 fn turn_away(stream: UnixStream, refused: Refused) {
     // It may be gone already.
     if let (Ok(mut connection), Ok(text)) =
-        (Connection::new(stream), serde_json::to_vec(&Reply::Error(refused)))
+        (Connection::new(stream), serde_json::to_vec(&Reply::<()>::Error(refused)))
     {
         let _ = connection.send(&text);
     }

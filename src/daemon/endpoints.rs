@@ -155,11 +155,14 @@ impl Daemon {
     pub(super) fn detach(&mut self, endpoint: &Endpoint) {
         let port = PortId(endpoint.port);
         if self.links.remove(&port).is_some() {
-            // When the loop has ended, so have its ports.
-            let _ = self.in_loop(move |inner| {
-                inner.detach(port);
-                inner.apply(Change::RemovePort(port))
+            // When the loop has ended, so have its ports. The device is closed here, while the loop goes on.
+            let device = self.in_loop(move |inner| {
+                let device = inner.detach(port);
+                // It is known, or was never added.
+                let _ = inner.apply(Change::RemovePort(port));
+                device
             });
+            drop(device);
         }
     }
 

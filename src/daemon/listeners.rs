@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use socket2::Socket;
 
 use super::Daemon;
-use crate::control::compile::{Listener, listeners};
+use crate::control::compile::Listener;
 use crate::control::{Id, Kind, Refused, ports};
 use crate::io::uplink::user;
 
@@ -21,11 +21,10 @@ pub(super) struct Bound {
 }
 
 impl Daemon {
-    /// Binds what the model wants and the host does not have yet.
-    pub(super) fn bind_listeners(&mut self) -> Result<Bound, Refused> {
+    /// Binds what is wanted and the host does not have yet.
+    pub(super) fn bind_listeners(&mut self, mut wanted: BTreeMap<Listener, Id>) -> Result<Bound, Refused> {
         self.taken = None;
         let has_device = |id: &Id| self.containers.get(id).is_some_and(|shell| shell.user.is_some());
-        let mut wanted = listeners(&self.model);
         wanted.retain(|_, uplink| has_device(uplink));
         // Those that come in by another uplink now would be in their own way.
         let moved =

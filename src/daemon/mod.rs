@@ -34,7 +34,7 @@ mod tables;
 mod uplinks;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,8 +43,9 @@ use std::time::Duration;
 use anyhow::Context;
 use crossbeam_channel::Sender;
 use mio::Waker;
+use serde_json::value::{RawValue, to_raw_value};
 
-use crate::control::compile::{Listener, Plan, network_number};
+use crate::control::compile::{Listener, Told, network_number};
 use crate::control::config::DaemonConfig;
 use crate::control::model::{DEFAULT_NETWORK, DEFAULT_UPLINK, Network, NetworkSpec, UplinkSpec};
 use crate::control::occupied::{Occupied, remarks, with_name_servers};
@@ -96,7 +97,7 @@ pub struct Options {
 /// Why there was no answer yet.
 pub(crate) enum Answer {
     /// Here it is.
-    Now(serde_json::Value),
+    Now(Box<RawValue>),
     /// It comes when the container has ended.
     WhenEnded(Id),
 }
@@ -108,7 +109,7 @@ pub(crate) type Handled = Result<Answer, Refused>;
 pub(crate) struct Daemon {
     model: Model,
     /// What the switch was told of the model last.
-    told: Plan,
+    told: Told,
     switch: Handle,
     options: Options,
     runtime: Runtime,
@@ -121,6 +122,12 @@ pub(crate) struct Daemon {
     resolv_conf: Option<resolv_conf::Watch>,
     /// What only the shell knows of a container.
     containers: BTreeMap<Id, containers::Shell>,
+    /// Containers of each connection that made or brought any; of which some may have ended, or be others' now.
+    supervised: BTreeSet<(usize, Id)>,
+    /// Containers whose pidfd is to be watched from now on.
+    unwatched: BTreeSet<Id>,
+    /// Containers whose pidfd matters no more.
+    let_go: Vec<Id>,
     /// The host's sockets of published ports, each with its uplink.
     listening: BTreeMap<Listener, Id>,
     /// A port that the host has just refused, as somebody else's.
@@ -281,7 +288,7 @@ impl Daemon {
         model.resolvers.host = resolv_conf::read(&options.resolv_conf);
         let mut daemon = Self {
             model,
-            told: Plan::default(),
+            told: Told::default(),
             switch,
             options,
             runtime,
@@ -290,6 +297,9 @@ impl Daemon {
             descriptor_shortages: 0,
             resolv_conf,
             containers: BTreeMap::new(),
+            supervised: BTreeSet::new(),
+            unwatched: BTreeSet::new(),
+            let_go: Vec::new(),
             listening: BTreeMap::new(),
             taken: None,
             proxies: BTreeMap::new(),
@@ -403,7 +413,7 @@ impl Daemon {
             engine: "poll".to_owned(),
             offload: self.options.offload,
             networks: self.model.networks().len(),
-            containers: self.model.containers().iter().filter(|container| container.is_alive()).count(),
+            containers: self.model.alive().count(),
             ports: self.links.len(),
             captures: self.captures.len(),
             socket: self.options.socket.clone(),
@@ -446,9 +456,8 @@ impl Daemon {
         let watches =
             |connection| self.capture_of(connection).is_some() || self.flow_watches.contains_key(&connection);
         let mut is_idle = || {
-            let alive = self.model.containers().iter().any(|container| container.is_alive());
-            let labs = self.model.all_networks().iter().any(|network| network.lab.is_some());
-            !alive && !labs && connections.all(watches)
+            let labs = self.model.everything().0.any(|network| network.lab.is_some());
+            self.model.alive().next().is_none() && !labs && connections.all(watches)
         };
         self.stopping || (self.options.transient && self.was_used && is_idle())
     }
@@ -456,7 +465,7 @@ impl Daemon {
 
 /// An answer that is there.
 fn now(value: impl serde::Serialize) -> Handled {
-    serde_json::to_value(value).map(Answer::Now).map_err(|error| failed(&error))
+    to_raw_value(&value).map(Answer::Now).map_err(|error| failed(&error))
 }
 
 /// A failure of the system, not of the request.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -254,16 +254,25 @@ fn wait_for_end(former: Process, say: &dyn Fn(&str)) -> anyhow::Result<()> {
     if host::process(former.pid) != Some(former) {
         return Ok(());
     }
-    let ends_within = |time: Duration| {
-        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-        poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
-    };
-    if ends_within(QUIET) {
+    if ends_within(pidfd.as_fd(), QUIET) {
         return Ok(());
     }
     say(&ending(&pid.to_string()));
-    anyhow::ensure!(ends_within(ENDING), hangs(&pid.to_string()));
+    anyhow::ensure!(ends_within(pidfd.as_fd(), ENDING), hangs(&pid.to_string()));
     Ok(())
+}
+
+fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits for the end of a daemon that was told to end; says so when that takes longer than usual.
+pub fn wait_for_process(pid: u32, pidfd: BorrowedFd<'_>) {
+    if !ends_within(pidfd, QUIET) {
+        eprintln!("tapswitch: the daemon (pid {pid}) removes its interfaces, and is waited for");
+        ends_within(pidfd, Duration::MAX);
+    }
 }
 
 /// Notes a container's init in its directory, for [`clean_stale`](Runtime::clean_stale) of a daemon to come.

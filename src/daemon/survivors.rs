@@ -258,7 +258,7 @@ impl Daemon {
             (ContainerKind::Run, _, Some(alive)) => {
                 if let (Found::Alive(pidfd), Some(shell)) = (&*alive, self.containers.get_mut(&id)) {
                     shell.pidfd = pidfd.try_clone().ok();
-                    shell.unwatched = true;
+                    self.unwatched.insert(id);
                 }
             }
             _ => {}
@@ -328,7 +328,7 @@ impl Daemon {
         if let Some(shell) = self.containers.get_mut(&id) {
             shell.netlink = Some(socket);
             shell.pidfd = descriptors.next();
-            shell.unwatched = shell.pidfd.is_some();
+            self.unwatched.insert(id);
         }
         Ok(())
     }
@@ -348,9 +348,8 @@ impl Daemon {
     pub(super) fn forget_lost(&mut self, name: &str) {
         let lost = self
             .model
-            .find_container(name)
-            .ok()
-            .filter(|it| it.name == name && it.kind == ContainerKind::Plugged && it.state == State::Lost);
+            .container_named(name)
+            .filter(|it| it.kind == ContainerKind::Plugged && it.state == State::Lost);
         if let Some(id) = lost.map(|container| container.id) {
             self.forget(id);
         }

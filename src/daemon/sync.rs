@@ -1,7 +1,7 @@
 //! The switch is told what the model has become.
 
 use super::{Daemon, failed};
-use crate::control::compile::{differences, plan};
+use crate::control::compile::{Told, differences};
 use crate::control::{Model, Refused};
 use crate::dataplane::{Change, Rejected};
 use crate::io::event_loop::EventLoop;
@@ -10,22 +10,22 @@ impl Daemon {
     /// Tells the switch what differs from what it was told last: all of it between two frames.
     /// What the host refuses (a port that somebody else listens on) is refused before anything is told.
     pub(super) fn tell_switch(&mut self) -> Result<(), Refused> {
-        let bound = self.bind_listeners()?;
-        self.tell_plan()?;
+        let next = self.told.next(&self.model);
+        let bound = self.bind_listeners(next.plan().listeners().clone())?;
+        self.tell_plan(next)?;
         self.tell_policies();
         self.tell_proxies();
         self.serve_listeners(bound);
         Ok(())
     }
 
-    fn tell_plan(&mut self) -> Result<(), Refused> {
-        let next = plan(&self.model);
-        let changes = differences(&self.told, &next);
-        if changes.is_empty() {
-            return Ok(());
+    fn tell_plan(&mut self, next: Told) -> Result<(), Refused> {
+        let changes = differences(self.told.plan(), next.plan());
+        if !changes.is_empty() {
+            let back = differences(next.plan(), self.told.plan());
+            let applied = self.in_loop(move |inner| apply_all(inner, changes, back))?;
+            applied.map_err(|rejected| failed(&rejected))?;
         }
-        let back = differences(&next, &self.told);
-        self.in_loop(move |inner| apply_all(inner, changes, back))?.map_err(|rejected| failed(&rejected))?;
         self.told = next;
         Ok(())
     }

@@ -51,7 +51,7 @@ impl Daemon {
 
     fn show_dns(&self) -> Handled {
         let view = self.in_loop(|inner| inner.switch.dns_view())?;
-        now(show::dns_rows(self.told.dns(), &view, &Names::of(&self.model)))
+        now(show::dns_rows(self.told.plan().dns(), &view, &Names::of(&self.model)))
     }
 
     fn neighbour_page(&self, cursor: usize) -> Handled {
@@ -121,7 +121,7 @@ impl Daemon {
     fn listed_rules(&self, v6: bool) -> Result<ListedTables, Refused> {
         let version = if v6 { Version::V6 } else { Version::V4 };
         let counts = self.in_loop(move |inner| inner.switch.rules(version).counts())?;
-        let [v4_rules, v6_rules] = self.told.rulesets();
+        let [v4_rules, v6_rules] = self.told.plan().rulesets();
         let ruleset = if v6 { v6_rules } else { v4_rules };
         let program = Program::compile(ruleset).map_err(|rejected| failed(&rejected))?;
         let [filter, nat] = [TableKind::Filter, TableKind::Nat].map(|table| program.list(table, &counts));

@@ -65,7 +65,7 @@ impl Fixture {
         let networks = networks.iter().map(|network| EndpointSpec::on(network)).collect();
         let spec = ContainerSpec { name: Some(name.to_owned()), networks, ..ContainerSpec::default() };
         match self.ask(MAKER, Request::ContainerCreate { spec, auto_remove: false }, Vec::new()) {
-            Ok(Answer::Now(answer)) => serde_json::from_value::<Created>(answer).unwrap().id,
+            Ok(Answer::Now(answer)) => serde_json::from_str::<Created>(answer.get()).unwrap().id,
             _ => panic!("not created"),
         }
     }
@@ -229,7 +229,7 @@ fn a_capture_of_two_containers_goes_on_when_one_has_gone() {
     let Ok(Answer::Now(stats)) = fixture.ask(OTHER, Request::CaptureStop, Vec::new()) else {
         panic!("it runs no more")
     };
-    assert_eq!(serde_json::from_value::<CaptureStats>(stats).unwrap().received, 1);
+    assert_eq!(serde_json::from_str::<CaptureStats>(stats.get()).unwrap().received, 1);
     fixture.end();
 }
 

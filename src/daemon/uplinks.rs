@@ -113,7 +113,7 @@ impl Daemon {
         let Some([endpoint]) = endpoints.as_deref() else { return Err(failed(&"the uplink has no port")) };
         let Some(uplink) = self.model.network(id) else { return Err(failed(&"the uplink has gone")) };
         let seed = random::seed();
-        let policy = user_policy(&self.model, uplink, self.told.resolvers());
+        let policy = user_policy(&self.model, uplink, self.told.plan().resolvers());
         let device = UserDevice::new(endpoint.mac, uplink.gateway_mac(), policy, seed);
         let (device, handle) = device.map_err(|error| failed(&error))?;
         self.note_started(id)?;
@@ -134,24 +134,25 @@ impl Daemon {
 
     /// Tells the user uplinks how their flows go, and what is inside.
     pub(super) fn tell_policies(&mut self) {
-        for (id, shell) in &mut self.containers {
-            if let (Some(handle), Some(uplink)) = (&mut shell.user, self.model.network(*id)) {
-                handle.set_policy(user_policy(&self.model, uplink, self.told.resolvers()));
+        for uplink in self.model.uplinks() {
+            let shell = self.containers.get_mut(&uplink.id);
+            if let Some(handle) = shell.and_then(|shell| shell.user.as_mut()) {
+                handle.set_policy(user_policy(&self.model, uplink, self.told.plan().resolvers()));
             }
         }
     }
 
     /// Monitors of uplinks' interfaces to watch from now on.
     pub(super) fn take_new_monitors(&mut self) -> Vec<(Id, OwnedFd)> {
-        let shells = self.containers.iter_mut();
-        let parents = shells.filter_map(|(id, shell)| Some((*id, shell.parent.as_mut()?)));
-        let fresh = parents.filter(|(_, parent)| parent.is_new).filter_map(|(id, parent)| {
+        let fresh = |uplink: &Network| {
+            let shell = self.containers.get_mut(&uplink.id)?;
+            let parent = shell.parent.as_mut().filter(|parent| parent.is_new)?;
             // While there are too few descriptors, the next turn tries again.
             let watched = parent.monitor.as_fd().try_clone_to_owned().ok()?;
             parent.is_new = false;
-            Some((id, watched))
-        });
-        fresh.collect()
+            Some((uplink.id, watched))
+        };
+        self.model.uplinks().into_iter().filter_map(fresh).collect()
     }
 
     /// Whether the interface behind an uplink is followed still.

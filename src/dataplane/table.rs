@@ -37,6 +37,11 @@ impl<T> Table<T> {
         self.0.get_mut(number as usize)?.take()
     }
 
+    /// Empties all slots, and hands back what was there, by number.
+    pub fn drain(&mut self) -> impl Iterator<Item = T> {
+        self.0.drain(..).flatten()
+    }
+
     /// All values with their numbers, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..).zip(&self.0).filter_map(|(number, slot)| Some((number, slot.as_ref()?)))

@@ -105,7 +105,8 @@ impl Assembler {
             if self.arrived.len() < HEAD + len {
                 break;
             }
-            self.text.extend(self.arrived.drain(..HEAD + len).skip(HEAD));
+            self.text.extend_from_slice(&self.arrived[HEAD..HEAD + len]);
+            self.arrived.drain(..HEAD + len);
             if head & MORE == 0 {
                 let text = std::mem::take(&mut self.text);
                 return Ok(Some(Message { text, descriptors: std::mem::take(&mut self.descriptors) }));
@@ -194,15 +195,18 @@ impl Connection {
     /// # Errors
     /// When the connection cannot go on; close it.
     pub fn flush(&mut self) -> Result<(), ProtocolError> {
-        while !self.outgoing.is_empty() {
-            match self.stream.write(&self.outgoing) {
+        let mut sent = 0;
+        while let Some(left) = self.outgoing.get(sent..).filter(|left| !left.is_empty()) {
+            match self.stream.write(left) {
                 Ok(0) => return Err(ProtocolError::Cut),
-                Ok(len) => drop(self.outgoing.drain(..len)),
+                Ok(len) => sent += len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        // Once for all that went: what is left of a long answer is moved each time.
+        self.outgoing.drain(..sent);
         Ok(())
     }
 }
@@ -272,6 +276,16 @@ impl Client {
 /// Whether user `own` may hand descriptors to a daemon of user `daemon`.
 const fn is_trusted(own: u32, daemon: u32) -> bool {
     own == 0 || daemon == 0 || own == daemon
+}
+
+impl Client {
+    /// The daemon's process, by its number here.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn peer(&self) -> io::Result<u32> {
+        Ok(getsockopt(&self.stream, PeerCredentials)?.pid().cast_unsigned())
+    }
 }
 
 impl AsFd for Client {

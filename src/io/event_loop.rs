@@ -12,6 +12,7 @@
 //! in the poll set (a poll timeout would round up to a millisecond), armed for
 //! [`Switch::poll_timeout`] whenever that changes.
 
+mod closing;
 mod outbox;
 
 use std::collections::VecDeque;
@@ -221,6 +222,7 @@ impl EventLoop {
                 self.be_courteous();
             }
         }
+        closing::close(self.devices.drain().collect());
         Ok(())
     }
 
@@ -313,16 +315,17 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Takes a port's device away and closes it.
-    pub fn detach(&mut self, port: PortId) {
+    /// Takes a port's device away. To close it can take the kernel long (`closing.rs`), which is for who is not
+    /// in the loop.
+    pub fn detach(&mut self, port: PortId) -> Option<Box<dyn Device>> {
         // Another port of this number would otherwise stand in the queue twice.
         self.ready.retain(|ready| *ready != port);
-        if let Some(attached) = self.devices.remove(port.0)
-            && let Some(descriptor) = attached.device.descriptor()
-        {
+        let device = self.devices.remove(port.0)?.device;
+        if let Some(descriptor) = device.descriptor() {
             // Closing takes it out of the poll set anyway, unless somebody else holds it too.
             let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
         }
+        Some(device)
     }
 
     /// The last frame that a port dropped, or any port; and when, in nanoseconds since the Unix epoch.
@@ -520,7 +523,7 @@ impl EventLoop {
     }
 
     fn lose(&mut self, port: PortId) {
-        self.detach(port);
+        drop(self.detach(port));
         (self.notify)(Event::PortLost(port));
     }
 }

@@ -47,6 +47,15 @@ fn many_networks(lab: &Lab) {
     lab.ok("network rm net7");
     assert_eq!(lab.json("network ls").len(), NETWORKS + 2);
     assert!(pings(&boxes["net8"][3], "net8-0"));
+
+    lab.ok("down --all");
+    for network in ["net0", "net16", "net31"] {
+        for member in &boxes[network] {
+            let links = lab.does(Place::At(member.pid()), "ip -o link");
+            let links = String::from_utf8_lossy(&links.stdout);
+            assert!(links.contains("lo:") && !links.contains("eth0"), "gone when it is said: {links}");
+        }
+    }
 }
 
 /// A network's members are its own, at its lowest addresses in the order they came: its subnet.

@@ -11,7 +11,7 @@
 use std::net::IpAddr;
 
 use crate::control::Model;
-use crate::control::model::{Container, Endpoint, Members, Network};
+use crate::control::model::{Container, Endpoint, Network};
 use crate::control::names;
 use crate::control::resolv_conf::asked;
 use crate::dataplane::PortId;
@@ -26,7 +26,7 @@ const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
 /// How a network's gateway answers questions; none: it does not.
-pub(super) fn dns(model: &Model, members: &Members<'_>, network: &Network) -> Option<Config> {
+pub(super) fn dns(model: &Model, network: &Network) -> Option<Config> {
     if network.uplink.is_some() {
         return None;
     }
@@ -34,16 +34,16 @@ pub(super) fn dns(model: &Model, members: &Members<'_>, network: &Network) -> Op
         let upstreams = model.resolvers.servers(&network.options);
         return names::is_relay(model, network).then(|| Config { upstreams, ..Config::default() });
     }
-    let endpoints = members.get(&network.id).map(Vec::as_slice).unwrap_or_default();
+    let endpoints = model.endpoints(network.id);
     let mut names = Vec::new();
-    for (container, endpoint) in endpoints {
+    for (container, endpoint) in &endpoints {
         add_names(&mut names, network, container, endpoint, None);
     }
-    for (container, endpoint) in endpoints {
+    for (container, endpoint) in &endpoints {
         let is_home = names::home(model, container).is_some_and(|home| home.id == endpoint.id);
         add_links(&mut names, model, container, endpoint, is_home);
         if is_home {
-            add_elsewhere(&mut names, model, members, container, endpoint);
+            add_elsewhere(&mut names, model, container, endpoint);
         }
     }
     names.extend(host(model, network));
@@ -117,17 +117,11 @@ fn add_links(
 }
 
 /// Everybody on a container's other networks, for it alone.
-fn add_elsewhere(
-    names: &mut Vec<Name>,
-    model: &Model,
-    members: &Members<'_>,
-    container: &Container,
-    home: &Endpoint,
-) {
+fn add_elsewhere(names: &mut Vec<Name>, model: &Model, container: &Container, home: &Endpoint) {
     let others = container.endpoints.iter().filter(|other| other.id != home.id);
     for other in others.filter(|other| names::resolves(model, other)) {
         let Some(network) = model.network(other.network) else { continue };
-        for (peer, theirs) in members.get(&other.network).into_iter().flatten() {
+        for (peer, theirs) in model.endpoints(other.network) {
             add_names(names, network, peer, theirs, Some(PortId(home.port)));
         }
     }
@@ -170,7 +164,7 @@ mod tests {
     }
 
     fn of(model: &Model, network: &str) -> Option<Config> {
-        dns(model, &model.endpoints_by_network(), model.find_network(network).unwrap())
+        dns(model, model.find_network(network).unwrap())
     }
 
     fn told(model: &Model, network: &str) -> Vec<String> {

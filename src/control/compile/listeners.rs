@@ -23,9 +23,9 @@ pub struct Listener {
 }
 
 /// All listeners that a model wants, each with the user uplink by which its packets come in.
-pub fn listeners(model: &Model) -> BTreeMap<Listener, Id> {
-    let containers = model.containers();
-    containers.into_iter().flat_map(|container| listeners_of(model, container)).collect()
+pub(super) fn listeners(model: &Model) -> BTreeMap<Listener, Id> {
+    let publishing = model.containers_that(|container| !container.publishes.is_empty());
+    publishing.into_iter().flat_map(|container| listeners_of(model, container)).collect()
 }
 
 fn listeners_of<'a>(model: &'a Model, container: &'a Container) -> impl Iterator<Item = (Listener, Id)> + 'a {

@@ -16,15 +16,15 @@ use crate::wire::ip::{Addr, Prefix, Version};
 pub fn policy(model: &Model) -> Policy {
     let mut networks: Vec<&Network> = model.networks();
     networks.sort_by_key(|network| (network.created_ns, network.number));
-    let containers = model.containers();
-    let publishing = containers.iter().filter(|container| !container.publishes.is_empty());
+    let publishing = model.containers_that(|container| !container.publishes.is_empty());
+    let linking = model.containers_that(|container| !container.links.is_empty());
     Policy {
         iptables: model.firewall.iptables,
         masquerade: model.firewall.ip_masq,
         networks: networks.into_iter().map(network).collect(),
-        publishes: publishing.flat_map(|container| publishes(model, container)).collect(),
+        publishes: publishing.into_iter().flat_map(|container| publishes(model, container)).collect(),
         proxies: proxies(model),
-        links: containers.iter().flat_map(|container| links(model, container)).collect(),
+        links: linking.into_iter().flat_map(|container| links(model, container)).collect(),
         user_rules: model.rules().iter().filter_map(|rule| user_rule(model, rule)).collect(),
     }
 }
@@ -140,7 +140,7 @@ fn party(model: &Model, side: &Side) -> Option<Party> {
 }
 
 fn addresses(model: &Model, name: &str) -> Vec<Prefix> {
-    let container = model.containers().into_iter().find(|container| container.name == name);
+    let container = model.container_named(name);
     let nets = container.into_iter().flat_map(|it| &it.endpoints).flat_map(|endpoint| &endpoint.addresses);
     nets.map(|net| prefix(net.addr().into())).collect()
 }
@@ -160,7 +160,7 @@ pub(super) fn filters_bridged(model: &Model, network: &Network) -> bool {
 }
 
 fn is_on(model: &Model, name: &str, network: NetworkId) -> bool {
-    let container = model.containers().into_iter().find(|container| container.name == name);
+    let container = model.container_named(name);
     let mut networks = container.into_iter().flat_map(|it| &it.endpoints).map(|endpoint| endpoint.network);
     networks.any(|id| model.network(id).map(network_number) == Some(network))
 }

@@ -210,10 +210,8 @@ impl Model {
         now_ns: u64,
     ) -> Result<&Container, Refused> {
         let container = self.plan_container(spec, id, now_ns)?;
-        for endpoint in &container.endpoints {
-            self.take(endpoint);
-        }
-        Ok(self.containers.entry(id).or_insert_with(|| container.into()))
+        self.enter(container);
+        self.container(id).ok_or_else(|| unknown(&id.short()))
     }
 
     /// Makes a container that has ended once more, of the same id: as it was before when that is refused.
@@ -221,29 +219,29 @@ impl Model {
     /// # Errors
     /// As [`create_container`](Self::create_container); `bad_state` if it has not ended.
     pub fn create_again(&mut self, spec: &ContainerSpec, id: Id, now_ns: u64) -> Result<Container, Refused> {
-        let former = self.containers.get(&id).cloned().ok_or_else(|| unknown(&id.short()))?;
+        let former = self.container(id).ok_or_else(|| unknown(&id.short()))?;
         if former.is_alive() {
             let text = format!("container '{}' is running already", former.name);
             return Err(Refused::new(Kind::BadState, text));
         }
-        self.containers.remove(&id);
+        let former = self.take_out(id).ok_or_else(|| unknown(&id.short()))?;
         // It is where it was at the end, and its links hold as before, whether or not the others live.
         let spec = ContainerSpec { networks: former.joins.clone(), links: Vec::new(), ..spec.clone() };
         if let Err(refused) = self.create_container(&spec, id, now_ns) {
-            self.containers.insert(id, former);
+            self.enter(former);
             return Err(refused);
         }
         self.container_mut(id).into_iter().for_each(|it| {
             (it.created_ns, it.mode, it.links) =
                 (former.created_ns, former.mode.clone(), former.links.clone());
         });
-        Ok(Arc::unwrap_or_clone(former))
+        Ok(former)
     }
 
     /// A container that was created once more did not come to run: it is again what it was before, and has ended.
     pub fn put_back(&mut self, former: Container) {
-        let left = self.containers.insert(former.id, Arc::new(former));
-        left.iter().flat_map(|it| &it.endpoints).for_each(|endpoint| self.release(endpoint));
+        self.take_out(former.id);
+        self.enter(former);
     }
 
     /// Joins a container to one more network.
@@ -263,16 +261,16 @@ impl Model {
         self.check_joins(container, &spec.network)?;
         let endpoint = self.plan_endpoint(container, &container.endpoints, spec)?;
         let wish = self.named(spec);
-        self.take(&endpoint);
+        self.take(id, &endpoint);
         let network = endpoint.network;
         self.container_mut(id).into_iter().for_each(|it| {
             it.count_interface(&endpoint.ifname);
             it.endpoints.push(endpoint.clone());
             it.joins.push(wish.clone());
         });
-        let joined =
-            self.all_endpoints().find(|(owner, endpoint)| owner.id == id && endpoint.network == network);
-        joined.ok_or_else(|| unknown(word))
+        let container = self.container(id).ok_or_else(|| unknown(word))?;
+        let endpoint = container.endpoints.iter().find(|endpoint| endpoint.network == network);
+        Ok((container, endpoint.ok_or_else(|| unknown(word))?))
     }
 
     /// Takes a container off a network for good, and frees its addresses and port there.
@@ -364,9 +362,27 @@ impl Model {
             };
             return Err(Refused::new(Kind::BadState, format!("container '{name}' is running: {mend}")));
         }
-        let container = self.containers.remove(&id).map(Arc::unwrap_or_clone).ok_or_else(|| unknown(word))?;
+        self.take_out(id).ok_or_else(|| unknown(word))
+    }
+
+    /// Puts a container into the model, with what it leases.
+    pub(super) fn enter(&mut self, container: Container) {
+        container.endpoints.iter().for_each(|endpoint| self.take(container.id, endpoint));
+        self.admit(container);
+    }
+
+    /// The same where what it leases is taken already.
+    pub(super) fn admit(&mut self, container: Container) {
+        self.index.enter(&container);
+        self.containers.insert(container.id, container.into());
+    }
+
+    /// The inverse of [`Model::enter`].
+    pub(super) fn take_out(&mut self, id: Id) -> Option<Container> {
+        let container = self.containers.remove(&id).map(Arc::unwrap_or_clone)?;
         container.endpoints.iter().for_each(|endpoint| self.release(endpoint));
-        Ok(container)
+        self.index.leave(&container);
+        Some(container)
     }
 
     pub(super) fn plan_container(
@@ -377,7 +393,7 @@ impl Model {
     ) -> Result<Container, Refused> {
         let name = match &spec.name {
             Some(name) => name.clone(),
-            None => generate(id.seed(), |name| self.containers.values().any(|other| other.name == name)),
+            None => generate(id.seed(), |name| self.any_named(name).is_some()),
         };
         self.check_container_name("container", &name, id)?;
         let hostname = spec.hostname.clone().unwrap_or_else(|| id.short());
@@ -432,7 +448,7 @@ impl Model {
                 format!("{what} name '{name}' means something else to 'tapswitch capture': choose another"),
             ));
         }
-        let same = self.containers.values().find(|other| other.name == name || other.id == id);
+        let same = self.any_named(name).or_else(|| self.container(id));
         same.map_or(Ok(()), |same| {
             let (what, mend) = match same.kind {
                 ContainerKind::Uplink => ("uplink", format!("'tapswitch uplink rm {name}'")),

@@ -266,9 +266,9 @@ impl Model {
         if mac == network.gateway_mac() {
             return Some("the gateway".to_owned());
         }
-        let has =
-            |(_, endpoint): &(&Container, &Endpoint)| endpoint.network == network.id && endpoint.mac == mac;
-        self.all_endpoints().find(has).map(|(container, _)| format!("container '{}'", container.name))
+        let has = |(_, endpoint): &(&Container, &Endpoint)| endpoint.mac == mac;
+        let holder = self.endpoints(network.id).into_iter().find(has);
+        holder.map(|(container, _)| format!("container '{}'", container.name))
     }
 
     /// The lowest port number that neither the model nor `planned` endpoints have.
@@ -286,18 +286,18 @@ impl Model {
     /// `veth` and the first seven digits of the id that no other port has.
     pub(super) fn plan_alias(&self, id: Id, planned: &[Endpoint]) -> String {
         let taken = |alias: &String| {
-            let mut all = self.all_endpoints().map(|(_, endpoint)| endpoint).chain(planned);
-            all.any(|endpoint| endpoint.alias == *alias)
+            self.index.aliased(alias).is_some() || planned.iter().any(|endpoint| endpoint.alias == *alias)
         };
         let aliases = (0..=57).map(|from| format!("veth{}", id.digits(from, 7)));
         let free = aliases.into_iter().find(|alias| !taken(alias));
         free.unwrap_or_else(|| format!("veth{}", id.digits(0, 7)))
     }
 
-    /// Leases what a planned endpoint was given.
-    pub(super) fn take(&mut self, endpoint: &Endpoint) {
+    /// Leases what a planned endpoint of container `owner` was given.
+    pub(super) fn take(&mut self, owner: Id, endpoint: &Endpoint) {
         self.port_numbers.insert(endpoint.port.into());
-        let Some(network) = self.networks.get_mut(&endpoint.network) else { return };
+        self.index.join(owner, endpoint);
+        let Some(network) = self.network_mut(endpoint.network) else { return };
         for subnet in &mut network.subnets {
             endpoint.addresses.iter().for_each(|net| {
                 subnet.take(net.addr());
@@ -308,7 +308,8 @@ impl Model {
     /// The inverse of [`Model::take`].
     pub(super) fn release(&mut self, endpoint: &Endpoint) {
         self.port_numbers.remove(endpoint.port.into());
-        let Some(network) = self.networks.get_mut(&endpoint.network) else { return };
+        self.index.part(endpoint);
+        let Some(network) = self.network_mut(endpoint.network) else { return };
         for subnet in &mut network.subnets {
             endpoint.addresses.iter().for_each(|net| {
                 subnet.release(net.addr());

@@ -5,7 +5,6 @@
 //! the switch's.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -37,10 +36,8 @@ impl Model {
 
     /// Takes the host off a network; what it had there, if it was.
     pub fn unplug_host(&mut self, network: Id) -> Option<Container> {
-        self.containers.get(&network).filter(|container| container.kind == ContainerKind::Host)?;
-        let host = self.containers.remove(&network).map(Arc::unwrap_or_clone)?;
-        host.endpoints.iter().for_each(|endpoint| self.release(endpoint));
-        Some(host)
+        self.container(network).filter(|container| container.kind == ContainerKind::Host)?;
+        self.take_out(network)
     }
 
     /// Whether the host has its port on a network.

@@ -93,7 +93,7 @@ impl Model {
         container: &'a Container,
     ) -> impl Iterator<Item = (&'a Link, &'a Container, &'a Endpoint, &'a Endpoint)> {
         container.links.iter().flat_map(move |link| {
-            let other = self.all_containers().find(|other| other.name == link.other);
+            let other = self.any_named(&link.other);
             other.into_iter().flat_map(move |other| {
                 self.shared(&container.endpoints, other).map(move |(own, theirs)| (link, other, own, theirs))
             })

@@ -10,9 +10,11 @@
 //! not join it. Its port is the endpoint of a container of its own, which is listed nowhere else; so is
 //! the host's port on a network of containers.
 
+mod changes;
 mod container;
 mod endpoint;
 mod host_port;
+mod index;
 mod joins;
 mod link;
 mod network;
@@ -34,8 +36,10 @@ use super::naming::nearest;
 use super::ports::Protocol;
 use super::resolv_conf::Resolvers;
 use super::runs::Runs;
+use super::shared::Shared;
 use super::{Id, Kind, Refused};
 use crate::dataplane::Settings;
+use index::Index;
 
 pub use container::{Container, ContainerKind, ContainerSpec, State};
 pub use endpoint::{Endpoint, EndpointSpec};
@@ -54,9 +58,9 @@ pub const DEFAULT_NETWORK: &str = "bridge";
 /// Networks, containers and endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
-    networks: BTreeMap<Id, Network>,
-    /// Shared with the copies that are kept until a change is known to be possible: copying is cheap.
-    containers: BTreeMap<Id, Arc<Container>>,
+    networks: Shared<Id, Arc<Network>>,
+    containers: Shared<Id, Arc<Container>>,
+    index: Index,
     network_numbers: Runs,
     port_numbers: Runs,
     /// The user's, in order.
@@ -76,9 +80,6 @@ pub struct Model {
     /// What automatic subnets are cut from; none: Docker's default pools.
     pools: Vec<Pool>,
 }
-
-/// The endpoints on each network that has any, with their containers, in order of their ports.
-pub type Members<'a> = BTreeMap<Id, Vec<(&'a Container, &'a Endpoint)>>;
 
 /// Which rules there are of themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,8 +126,9 @@ impl Model {
         let forward = config.ip_forward.unwrap_or(true);
         let settings = Settings { forward_v4: forward, forward_v6: forward, ..Settings::default() };
         Self {
-            networks: BTreeMap::new(),
-            containers: BTreeMap::new(),
+            networks: Shared::default(),
+            containers: Shared::default(),
+            index: Index::default(),
             network_numbers: Runs::default(),
             port_numbers: Runs::default(),
             rules: Vec::new(),
@@ -161,7 +163,7 @@ impl Model {
     /// All uplinks, in the order they were made: the first one's default route is everybody's.
     pub fn uplinks(&self) -> Vec<&Network> {
         let mut uplinks: Vec<&Network> =
-            self.networks.values().filter(|network| network.uplink.is_some()).collect();
+            self.every_network().filter(|network| network.uplink.is_some()).collect();
         // Who gives an uplink of its own wants it to be used: sockets come after interfaces, and those that
         // everybody has come last.
         let rank = |uplink: &Network| (uplink.is_user(), uplink.is_user() && uplink.name == DEFAULT_UPLINK);
@@ -172,22 +174,43 @@ impl Model {
 
     /// All networks and uplinks, by name.
     pub fn all_networks(&self) -> Vec<&Network> {
-        let mut networks: Vec<&Network> = self.networks.values().collect();
+        let mut networks: Vec<&Network> = self.every_network().collect();
         networks.sort_by(|one, other| one.name.cmp(&other.name));
         networks
     }
 
     /// All containers, in the order they were created.
     pub fn containers(&self) -> Vec<&Container> {
-        let mut containers: Vec<&Container> =
-            self.all_containers().filter(|container| container.kind.is_listed()).collect();
+        self.containers_that(|_| true)
+    }
+
+    /// Those of which something holds, in the same order. Who wants few of many asks so: putting in order takes
+    /// longer than looking.
+    pub fn containers_that(&self, holds: impl Fn(&Container) -> bool) -> Vec<&Container> {
+        let listed = self.all_containers().filter(|container| container.kind.is_listed());
+        let mut containers: Vec<&Container> = listed.filter(|container| holds(container)).collect();
         containers.sort_by(|one, other| (one.created_ns, &one.name).cmp(&(other.created_ns, &other.name)));
         containers
     }
 
+    /// Those that live, in no order that means anything.
+    pub fn alive(&self) -> impl Iterator<Item = &Container> {
+        self.all_containers().filter(|container| container.kind.is_listed() && container.is_alive())
+    }
+
     /// The network with this id.
     pub fn network(&self, id: Id) -> Option<&Network> {
-        self.networks.get(&id)
+        self.networks.get(&id).map(Arc::as_ref)
+    }
+
+    /// The same, to be changed.
+    fn network_mut(&mut self, id: Id) -> Option<&mut Network> {
+        self.networks.get_mut(&id).map(Arc::make_mut)
+    }
+
+    /// All networks and uplinks, by id.
+    fn every_network(&self) -> impl Iterator<Item = &Network> + Clone {
+        self.networks.values().map(Arc::as_ref)
     }
 
     /// The container with this id; of a network's or uplink's id, the one that has its port to the outside.
@@ -207,29 +230,16 @@ impl Model {
 
     /// The endpoints on a network with their containers, in order of their ports.
     pub fn endpoints(&self, network: Id) -> Vec<(&Container, &Endpoint)> {
-        let mut endpoints: Vec<_> =
-            self.all_endpoints().filter(|(_, endpoint)| endpoint.network == network).collect();
-        endpoints.sort_by_key(|(_, endpoint)| endpoint.port);
-        endpoints
+        let on = |owner| {
+            let container = self.container(owner)?;
+            Some((container, container.endpoints.iter().find(|endpoint| endpoint.network == network)?))
+        };
+        self.index.members(network).filter_map(on).collect()
     }
 
-    /// The same of all networks at once, for who wants those of many.
-    pub fn endpoints_by_network(&self) -> Members<'_> {
-        let mut all = Members::new();
-        for (container, endpoint) in self.all_endpoints() {
-            all.entry(endpoint.network).or_default().push((container, endpoint));
-        }
-        all.values_mut().for_each(|endpoints| endpoints.sort_by_key(|(_, endpoint)| endpoint.port));
-        all
-    }
-
-    /// How many endpoints each network has.
-    pub fn endpoint_counts(&self) -> BTreeMap<Id, usize> {
-        let mut counts = BTreeMap::new();
-        for (_, endpoint) in self.all_endpoints() {
-            *counts.entry(endpoint.network).or_default() += 1;
-        }
-        counts
+    /// How many endpoints a network has.
+    pub fn endpoint_count(&self, network: Id) -> usize {
+        self.index.members(network).count()
     }
 
     /// The network that `word` means: a name, an id, or the beginning of one id only.
@@ -245,8 +255,8 @@ impl Model {
 
     /// The same among those of the switch.
     fn find_switched(&self, word: &str) -> Result<&Network, Refused> {
-        let networks = self.networks.iter().filter(|(_, network)| network.uplink.is_none());
-        find(networks, word).map_err(|lost| match self.find_uplink(word) {
+        let networks = self.every_network().filter(|network| network.uplink.is_none());
+        find(networks.clone(), word).map_err(|lost| match self.find_uplink(word) {
             Ok(uplink) => {
                 let text = format!(
                     "'{}' is an uplink, no network: 'tapswitch uplink' has what there is for it",
@@ -254,7 +264,7 @@ impl Model {
                 );
                 Refused::new(Kind::UnknownNetwork, text)
             }
-            Err(_) => lost.refuse("network", word, Kind::UnknownNetwork),
+            Err(_) => lost.refuse("network", word, Kind::UnknownNetwork, networks),
         })
     }
 
@@ -263,8 +273,8 @@ impl Model {
     /// # Errors
     /// `unknown_uplink`, `ambiguous`.
     pub fn find_uplink(&self, word: &str) -> Result<&Network, Refused> {
-        let uplinks = self.networks.iter().filter(|(_, network)| network.uplink.is_some());
-        find(uplinks, word).map_err(|lost| lost.refuse("uplink", word, Kind::UnknownUplink))
+        let uplinks = self.every_network().filter(|network| network.uplink.is_some());
+        find(uplinks.clone(), word).map_err(|lost| lost.refuse("uplink", word, Kind::UnknownUplink, uplinks))
     }
 
     /// The network or uplink that `word` means.
@@ -272,9 +282,9 @@ impl Model {
     /// # Errors
     /// `unknown_network`, `ambiguous`.
     pub fn find_any_network(&self, word: &str) -> Result<&Network, Refused> {
-        find(self.networks.iter(), word).map_err(|lost| match self.find_listed(word) {
+        find(self.every_network(), word).map_err(|lost| match self.find_listed(word) {
             Ok(Listed::Unswitched(network)) => unswitched::no_switch(network),
-            _ => lost.refuse("network", word, Kind::UnknownNetwork),
+            _ => lost.refuse("network", word, Kind::UnknownNetwork, self.every_network()),
         })
     }
 
@@ -283,14 +293,23 @@ impl Model {
     /// # Errors
     /// `unknown_container`, `ambiguous`.
     pub fn find_container(&self, word: &str) -> Result<&Container, Refused> {
+        let by_id = word.parse().ok().and_then(|id| self.container(id)).filter(|it| it.kind.is_listed());
+        if let Some(exact) = by_id.or_else(|| self.container_named(word)) {
+            return Ok(exact);
+        }
         let containers = self.all_containers().filter(|container| container.kind.is_listed());
-        find(containers.map(|container| (&container.id, container)), word)
-            .map_err(|lost| lost.refuse("container", word, Kind::UnknownContainer))
+        find(containers.clone(), word)
+            .map_err(|lost| lost.refuse("container", word, Kind::UnknownContainer, containers))
     }
 
     /// The container of just this name.
     pub fn container_named(&self, name: &str) -> Option<&Container> {
-        self.all_containers().find(|container| container.kind.is_listed() && container.name == name)
+        self.any_named(name).filter(|container| container.kind.is_listed())
+    }
+
+    /// The same of all, listed or not.
+    fn any_named(&self, name: &str) -> Option<&Container> {
+        self.container(self.index.named(name)?)
     }
 
     /// The port that `word` means: `CONTAINER:IFNAME`, a container with one interface, an uplink, or
@@ -299,15 +318,18 @@ impl Model {
     /// # Errors
     /// `unknown_port`, `unknown_container`, `ambiguous`.
     pub fn find_port(&self, word: &str) -> Result<(&Container, &Endpoint), Refused> {
-        if let Some(found) = self.all_endpoints().find(|(_, endpoint)| endpoint.alias == word) {
-            return Ok(found);
+        let aliased = self.index.aliased(word).and_then(|owner| self.container(owner));
+        if let Some(container) = aliased
+            && let Some(endpoint) = container.endpoints.iter().find(|endpoint| endpoint.alias == word)
+        {
+            return Ok((container, endpoint));
         }
         let (name, ifname) = match word.split_once(':') {
             Some((name, ifname)) => (name, Some(ifname)),
             None => (word, None),
         };
         let uplink = self.find_uplink(name).ok().and_then(|uplink| self.container(uplink.id));
-        let host = self.all_containers().find(|it| it.kind == ContainerKind::Host && it.name == name);
+        let host = self.any_named(name).filter(|it| it.kind == ContainerKind::Host);
         let container = match uplink.or(host) {
             Some(unlisted) => unlisted,
             None => self.find_container(name)?,
@@ -336,6 +358,7 @@ impl Model {
         }
     }
 
+    #[cfg(test)]
     fn all_endpoints(&self) -> impl Iterator<Item = (&Container, &Endpoint)> {
         let of = |container| move |endpoint| (container, endpoint);
         self.all_containers()
@@ -345,16 +368,25 @@ impl Model {
 
 /// What [`find`] looks for.
 trait Named {
+    fn id(&self) -> Id;
     fn name(&self) -> &str;
 }
 
 impl Named for Network {
+    fn id(&self) -> Id {
+        self.id
+    }
+
     fn name(&self) -> &str {
         &self.name
     }
 }
 
 impl Named for Container {
+    fn id(&self) -> Id {
+        self.id
+    }
+
     fn name(&self) -> &str {
         &self.name
     }
@@ -362,12 +394,19 @@ impl Named for Container {
 
 /// Why a word means nothing.
 enum Lost {
-    Unknown { nearest: Option<String> },
+    Unknown,
     Ambiguous { names: Vec<String> },
 }
 
 impl Lost {
-    fn refuse(self, what: &str, word: &str, unknown: Kind) -> Refused {
+    /// In words; of what is not known, with what there `is` that is most like it.
+    fn refuse<'a, T: Named + 'a>(
+        self,
+        what: &str,
+        word: &str,
+        unknown: Kind,
+        is: impl Iterator<Item = &'a T>,
+    ) -> Refused {
         let list = match what {
             "network" => "tapswitch network ls",
             "uplink" => "tapswitch uplink ls",
@@ -380,10 +419,10 @@ impl Lost {
             _ => format!("{what} '{word}' is not known"),
         };
         match self {
-            Self::Unknown { nearest: Some(nearest) } => {
-                Refused::new(unknown, format!("{lost}: did you mean '{nearest}'?"))
-            }
-            Self::Unknown { nearest: None } => Refused::new(unknown, format!("{lost}: '{list}' lists them")),
+            Self::Unknown => match nearest(word, is.map(T::name)) {
+                Some(nearest) => Refused::new(unknown, format!("{lost}: did you mean '{nearest}'?")),
+                None => Refused::new(unknown, format!("{lost}: '{list}' lists them")),
+            },
             Self::Ambiguous { names } => Refused::new(
                 Kind::Ambiguous,
                 format!("{what} id '{word}' fits {}: give more of it, or a name", names.join(", ")),
@@ -393,24 +432,16 @@ impl Lost {
 }
 
 /// Looks a word up as Docker does: a whole id, then a name, then the beginning of an id.
-fn find<'a, T: Named + 'a>(
-    items: impl Iterator<Item = (&'a Id, &'a T)> + Clone,
-    word: &str,
-) -> Result<&'a T, Lost> {
+fn find<'a, T: Named + 'a>(items: impl Iterator<Item = &'a T> + Clone, word: &str) -> Result<&'a T, Lost> {
     let wanted: Option<Id> = word.parse().ok();
-    let by_id = items.clone().find(|(id, _)| Some(**id) == wanted);
-    let exact = by_id.or_else(|| items.clone().find(|(_, item)| item.name() == word));
-    if let Some((_, exact)) = exact {
+    let by_id = items.clone().find(|item| Some(item.id()) == wanted);
+    if let Some(exact) = by_id.or_else(|| items.clone().find(|item| item.name() == word)) {
         return Ok(exact);
     }
-    let fits = |(id, _): &(&Id, &T)| !word.is_empty() && id.starts_with(word);
-    let fitting: Vec<&T> = items.clone().filter(fits).map(|(_, item)| item).collect();
+    let fitting: Vec<&T> = items.filter(|item| !word.is_empty() && item.id().starts_with(word)).collect();
     match fitting.as_slice() {
         [one] => Ok(one),
-        [] => {
-            let nearest = nearest(word, items.map(|(_, item)| item.name())).map(str::to_owned);
-            Err(Lost::Unknown { nearest })
-        }
+        [] => Err(Lost::Unknown),
         several => {
             Err(Lost::Ambiguous { names: several.iter().map(|item| item.name().to_owned()).collect() })
         }

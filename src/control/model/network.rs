@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -166,7 +167,8 @@ impl Model {
         host: &[IpNet],
     ) -> Result<&Network, Refused> {
         let network = self.plan_network(spec, id, now_ns, host)?;
-        Ok(self.commit_network(network))
+        self.commit_network(network);
+        self.network(id).ok_or_else(|| unknown(&spec.name))
     }
 
     /// Removes a network that nobody is connected to.
@@ -193,9 +195,8 @@ impl Model {
             ));
         }
         self.check_unused(network)?;
-        let unknown = || Refused::new(Kind::UnknownNetwork, format!("network {word} not found"));
         self.unplug_host(id);
-        self.drop_network(id).ok_or_else(unknown)
+        self.drop_network(id).ok_or_else(|| unknown(word))
     }
 
     /// Whether no rule or route names a network or uplink.
@@ -236,11 +237,11 @@ impl Model {
         }
         check_mtu(&changed)?;
         self.check_uplink(&changed.options)?;
-        let network = self.networks.get_mut(&changed.id).map(|network| {
+        let network = self.network_mut(changed.id).map(|network| {
             *network = changed;
             &*network
         });
-        network.ok_or_else(|| Refused::new(Kind::UnknownNetwork, format!("network {word} not found")))
+        network.ok_or_else(|| unknown(word))
     }
 
     /// Removes every network that nobody is connected to, but for `bridge`.
@@ -294,13 +295,13 @@ impl Model {
         options.uplink.as_ref().map_or(Ok(()), |name| self.find_uplink(name).map(drop))
     }
 
-    pub(super) fn commit_network(&mut self, network: Network) -> &Network {
+    pub(super) fn commit_network(&mut self, network: Network) {
         self.network_numbers.insert(network.number.into());
-        self.networks.entry(network.id).or_insert(network)
+        self.networks.insert(network.id, network.into());
     }
 
     pub(super) fn drop_network(&mut self, id: Id) -> Option<Network> {
-        let network = self.networks.remove(&id)?;
+        let network = self.networks.remove(&id).map(Arc::unwrap_or_clone)?;
         self.network_numbers.remove(network.number.into());
         Some(network)
     }
@@ -315,7 +316,7 @@ impl Model {
                 ),
             ));
         }
-        if name == "default" || (name == DEFAULT_NETWORK && self.networks.values().any(Network::is_default)) {
+        if name == "default" || (name == DEFAULT_NETWORK && self.every_network().any(Network::is_default)) {
             return Err(Refused::new(
                 Kind::BadName,
                 format!(
@@ -329,7 +330,7 @@ impl Model {
                 format!("{what} name '{name}' has a meaning of its own: choose another"),
             ));
         }
-        let same = self.networks.values().find(|network| network.name == name || network.id == id);
+        let same = self.every_network().find(|network| network.name == name || network.id == id);
         same.map_or(Ok(()), |same| {
             Err(Refused::new(
                 Kind::NameTaken,
@@ -344,7 +345,7 @@ impl Model {
 
     pub(super) fn check_bridge_name(&self, network: &Network) -> Result<(), Refused> {
         let name = network.bridge_name();
-        match self.networks.values().find(|other| other.bridge_name() == name) {
+        match self.every_network().find(|other| other.bridge_name() == name) {
             Some(other) => Err(Refused::new(
                 Kind::NameTaken,
                 format!(
@@ -380,7 +381,7 @@ impl Model {
         for subnet in &spec.subnets {
             self.check_overlap("network", name, subnet.prefix)?;
         }
-        let theirs = self.networks.values().flat_map(|network| network.subnets.iter().map(Subnet::prefix));
+        let theirs = self.every_network().flat_map(|network| network.subnets.iter().map(Subnet::prefix));
         let own = spec.subnets.iter().map(|subnet| subnet.prefix);
         let used: Vec<IpNet> = host.iter().copied().chain(theirs).chain(own).collect();
         let exhausted = || {
@@ -405,8 +406,7 @@ impl Model {
     /// Whether `prefix` of network `name` leaves the others' addresses alone.
     pub(super) fn check_overlap(&self, what: &str, name: &str, prefix: IpNet) -> Result<(), Refused> {
         let pairs = self
-            .networks
-            .values()
+            .every_network()
             .filter(|other| other.name != name)
             .flat_map(|other| other.subnets.iter().map(move |subnet| (other, subnet.prefix())));
         match pairs.into_iter().find(|(_, theirs)| ipam::overlap(prefix, *theirs)) {
@@ -422,6 +422,10 @@ impl Model {
             None => Ok(()),
         }
     }
+}
+
+fn unknown(word: &str) -> Refused {
+    Refused::new(Kind::UnknownNetwork, format!("network {word} not found"))
 }
 
 /// IPv6 needs an MTU of 1280 bytes (RFC 8200 §5); below, the kernel takes it off the interface.

@@ -4,7 +4,6 @@
 //! container is reached. Two containers that live may not publish what a packet could mean both by.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -70,8 +69,10 @@ impl Model {
     /// Ends every publish of an outer port, which the host has given to somebody else.
     pub fn unpublish_outer(&mut self, protocol: Protocol, port: u16) {
         let Some(outer) = PortRange::one(port) else { return };
-        for container in self.containers.values_mut().map(Arc::make_mut) {
-            container.publishes.retain(|it| it.container.protocol != protocol || !it.host.contains(outer));
+        let is_it = |it: &Publish| it.container.protocol == protocol && it.host.contains(outer);
+        let publishing = self.all_containers().filter(|container| container.publishes.iter().any(is_it));
+        for id in publishing.map(|container| container.id).collect::<Vec<_>>() {
+            self.container_mut(id).into_iter().for_each(|it| it.publishes.retain(|it| !is_it(it)));
         }
     }
 

@@ -3,7 +3,6 @@
 //! Whatever the operations check before they change a model is checked here of the whole: names,
 //! addresses, numbers and ids are each one's own, and what is referred to is there.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -13,6 +12,7 @@ use super::{Container, ContainerKind, Driver, Endpoint, Model, Network, Side, St
 use crate::control::config::DaemonConfig;
 use crate::control::ipam::{Subnet, SubnetSpec, overlap};
 use crate::control::naming::{check_hostname, check_interface};
+use crate::control::shared::Shared;
 use crate::control::state::Saved;
 use crate::control::{Id, Kind, Refused, sysctl};
 
@@ -36,17 +36,20 @@ pub struct Difference<'a> {
     pub gone_routes: Vec<IpNet>,
 }
 
-fn differing<'a, K: Ord + Copy, V: Eq>(
-    new: &'a BTreeMap<K, V>,
-    old: &BTreeMap<K, V>,
-) -> (Vec<&'a V>, Vec<K>) {
-    if new == old {
-        // The usual case, and a comparison of pointers where values are shared.
-        return (Vec::new(), Vec::new());
+/// What differs, in order of ids.
+fn differing<'a, V: Eq>(
+    new: &'a Shared<Id, Arc<V>>,
+    old: &'a Shared<Id, Arc<V>>,
+    id: fn(&V) -> Id,
+) -> (Vec<&'a V>, Vec<Id>) {
+    let (mut changed, mut gone) = (Vec::new(), Vec::new());
+    for (before, after) in old.changes(new) {
+        changed.extend(after.map(Arc::as_ref));
+        gone.extend(before.filter(|_| after.is_none()).map(|it| id(it)));
     }
-    let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value)).map(|(_, value)| value);
-    let gone = old.keys().filter(|key| !new.contains_key(key)).copied();
-    (changed.collect(), gone.collect())
+    changed.sort_by_key(|it| id(it));
+    gone.sort();
+    (changed, gone)
 }
 
 impl Model {
@@ -81,7 +84,7 @@ impl Model {
             let (id, created_ns) = default.map_or((bridge, now_ns), |it| (it.id, it.created_ns));
             model.add_default_network(config, id, created_ns, host)?;
         }
-        for network in model.networks.values() {
+        for network in model.every_network() {
             model.check_uplink(&network.options)?;
         }
         for kept in &saved.containers {
@@ -95,17 +98,19 @@ impl Model {
     }
 
     /// What is not as in `old`.
-    pub fn difference<'a>(&'a self, old: &Self) -> Difference<'a> {
-        let (networks, gone_networks) = differing(&self.networks, &old.networks);
-        let (containers, gone_containers) = differing(&self.containers, &old.containers);
-        let (routes, gone_routes) = differing(&self.routes, &old.routes);
-        let containers = containers.into_iter().map(Arc::as_ref).collect();
+    pub fn difference<'a>(&'a self, old: &'a Self) -> Difference<'a> {
+        let (networks, gone_networks) = differing(&self.networks, &old.networks, |it| it.id);
+        let (containers, gone_containers) = differing(&self.containers, &old.containers, |it| it.id);
+        let routes = self.routes.iter().filter(|(prefix, route)| old.routes.get(prefix) != Some(route));
+        let routes = routes.map(|(_, route)| route).collect();
+        let gone = old.routes.keys().filter(|prefix| !self.routes.contains_key(prefix));
+        let gone_routes = gone.copied().collect();
         Difference { networks, containers, routes, gone_networks, gone_containers, gone_routes }
     }
 
     /// All networks and uplinks, and all containers, listed or not, by their ids.
     pub fn everything(&self) -> (impl Iterator<Item = &Network>, impl Iterator<Item = &Container>) {
-        (self.networks.values(), self.all_containers())
+        (self.every_network(), self.all_containers())
     }
 
     fn restore_network(&mut self, saved: &Network) -> Result<(), Refused> {
@@ -130,7 +135,7 @@ impl Model {
         if network.subnets.is_empty() {
             return Err(bad(format!("{what} '{name}' has no subnet")));
         }
-        if network.number >= NUMBERS || self.networks.values().any(|it| it.number == network.number) {
+        if network.number >= NUMBERS || self.every_network().any(|it| it.number == network.number) {
             return Err(bad(format!("number {} of {what} '{name}' cannot be its own", network.number)));
         }
         self.commit_network(network);
@@ -139,7 +144,7 @@ impl Model {
 
     fn restore_container(&mut self, saved: &Container) -> Result<(), Refused> {
         let mut container = saved.clone();
-        if let Some(network) = self.networks.get(&saved.id) {
+        if let Some(network) = self.network(saved.id) {
             container.kind =
                 if network.uplink.is_some() { ContainerKind::Uplink } else { ContainerKind::Host };
         }
@@ -167,9 +172,9 @@ impl Model {
                 return Err(bad(format!("container '{name}' has a network or an interface twice")));
             }
             self.check_endpoint(&container, endpoint)?;
-            self.take(endpoint);
+            self.take(container.id, endpoint);
         }
-        self.containers.insert(container.id, container.into());
+        self.admit(container);
         Ok(())
     }
 
@@ -186,8 +191,7 @@ impl Model {
         if endpoint.port >= NUMBERS || self.port_numbers.contains(endpoint.port.into()) {
             return refuse(&format!("has port number {}, which cannot be its own", endpoint.port));
         }
-        let mut others = self.all_endpoints().map(|(_, other)| other);
-        if others.any(|other| other.alias == endpoint.alias) {
+        if self.index.aliased(&endpoint.alias).is_some() {
             return refuse(&format!("has another's alias {}", endpoint.alias));
         }
         let leads_outside = container.kind == ContainerKind::Uplink;

@@ -64,7 +64,7 @@ pub enum Listed<'m> {
 impl Model {
     /// The id of `host` or `none`, and when it was made, in nanoseconds since 1970: with network `bridge`.
     pub fn unswitched(&self, network: Unswitched) -> (Id, u64) {
-        let bridge = self.networks.values().find(|network| network.is_default());
+        let bridge = self.every_network().find(|network| network.is_default());
         let (id, created_ns) = bridge.map_or((Id::new([0; 32]), 0), |bridge| (bridge.id, bridge.created_ns));
         (network.id(id), created_ns)
     }
@@ -72,7 +72,7 @@ impl Model {
     /// Containers on `host` or `none` that live, in the order they were created.
     pub fn on_unswitched(&self, network: Unswitched) -> Vec<&Container> {
         let on = |it: &&Container| it.unswitched == Some(network) && it.is_alive();
-        self.containers().into_iter().filter(on).collect()
+        self.containers_that(|it| on(&it))
     }
 
     /// The listed network that `word` means: a name, an id, or the beginning of one id only.

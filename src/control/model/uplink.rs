@@ -4,7 +4,6 @@
 //! whose one port leads there. What makes it an uplink stands in [`Network::uplink`].
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -185,10 +184,10 @@ impl Model {
             }
         };
         if let Some(container) = port {
-            container.endpoints.iter().for_each(|endpoint| self.take(endpoint));
-            self.containers.insert(id, container.into());
+            self.enter(container);
         }
-        Ok(self.commit_network(network))
+        self.commit_network(network);
+        self.network(id).ok_or_else(|| unknown(&spec.name))
     }
 
     /// Changes an uplink; all that is asked for, or nothing.
@@ -241,8 +240,8 @@ impl Model {
             let ports = self.container_mut(id).map(|container| container.endpoints.iter_mut());
             ports.into_iter().flatten().for_each(|endpoint| endpoint.mac = mac);
         }
-        self.networks.insert(id, changed);
-        self.networks.get(&id).ok_or_else(|| unknown(word))
+        self.networks.insert(id, changed.into());
+        self.network(id).ok_or_else(|| unknown(word))
     }
 
     /// Removes an uplink that nothing depends on; its port, too.
@@ -252,7 +251,7 @@ impl Model {
     pub fn remove_uplink(&mut self, word: &str) -> Result<(Network, Option<Container>), Refused> {
         let network = self.find_uplink(word)?;
         let (id, name) = (network.id, &network.name);
-        if let Some(user) = self.networks.values().find(|user| user.options.uplink.as_ref() == Some(name)) {
+        if let Some(user) = self.every_network().find(|user| user.options.uplink.as_ref() == Some(name)) {
             let text = format!(
                 "uplink '{name}' is the one of network '{0}': 'tapswitch network set {0} -o uplink=' first",
                 user.name
@@ -265,8 +264,7 @@ impl Model {
             return Err(Refused::new(Kind::NetworkInUse, text));
         }
         self.check_unused(network)?;
-        let container = self.containers.remove(&id).map(Arc::unwrap_or_clone);
-        container.iter().flat_map(|it| &it.endpoints).for_each(|endpoint| self.release(endpoint));
+        let container = self.take_out(id);
         let network = self.drop_network(id).ok_or_else(|| unknown(word))?;
         Ok((network, container))
     }

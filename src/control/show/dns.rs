@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,7 @@ pub struct DnsCacheRow {
 }
 
 /// Rows of `show dns`: of what the gateways were told, and what they say.
-pub fn dns_rows(told: &BTreeMap<NetworkId, Config>, view: &DnsView, names: &Names) -> Vec<DnsRow> {
+pub fn dns_rows(told: &BTreeMap<NetworkId, Arc<Config>>, view: &DnsView, names: &Names) -> Vec<DnsRow> {
     let known = told.iter().flat_map(|(network, config)| name_rows(*network, config, names));
     let networks = view.networks.iter().map(|network| network_row(network, names));
     let asked_by = asked_by(told, names);
@@ -142,7 +143,7 @@ fn network_row(view: &NetworkView, names: &Names) -> DnsNetworkRow {
 }
 
 /// Who asks each name server.
-fn asked_by(told: &BTreeMap<NetworkId, Config>, names: &Names) -> BTreeMap<SocketAddr, Vec<String>> {
+fn asked_by(told: &BTreeMap<NetworkId, Arc<Config>>, names: &Names) -> BTreeMap<SocketAddr, Vec<String>> {
     let mut asked: BTreeMap<SocketAddr, Vec<String>> = BTreeMap::new();
     for (network, config) in told {
         for server in &config.upstreams {

@@ -163,9 +163,8 @@ pub struct DropRow {
 
 /// Rows of `network ls`, by name.
 pub fn network_rows(model: &Model) -> Vec<NetworkRow> {
-    let counts = model.endpoint_counts();
-    let on = |network: &Network| counts.get(&network.id).copied().unwrap_or_default();
-    let switched = model.networks().into_iter().map(|network| network_row(network, on(network)));
+    let row = |network: &Network| network_row(network, model.endpoint_count(network.id));
+    let switched = model.networks().into_iter().map(row);
     let unswitched = Unswitched::ALL.map(|network| unswitched_row(model, network));
     let mut rows: Vec<NetworkRow> = switched.chain(unswitched).collect();
     rows.sort_by(|one, other| one.name.cmp(&other.name));

@@ -36,9 +36,12 @@ impl Table {
         }
         let mut text = String::new();
         for line in self.lines.iter().skip(usize::from(parts.begun)) {
-            let padded = line.iter().zip(&parts.widths).map(|(cell, width)| format!("{cell:<width$}"));
-            let padded: String = padded.collect();
-            text.push_str(padded.trim_end());
+            let start = text.len();
+            for (cell, width) in line.iter().zip(&parts.widths) {
+                text.push_str(cell);
+                text.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
+            }
+            text.truncate(start + text[start..].trim_end().len());
             text.push('\n');
         }
         parts.begun = true;
