@@ -67,7 +67,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
         &["--pids-limit", "--ulimit", "--shm-size", "--blkio-weight", "--oom-kill-disable"],
         NOT_RATIONED,
     ),
-    ("run", &["--device", "--gpus", "--log-driver", "--log-opt", "--storage-opt", "--cidfile"], NO_DRIVER),
+    ("run", &["--device", "--gpus", "--log-driver", "--storage-opt", "--cidfile"], NO_DRIVER),
     ("run", &["--restart"], "a container that has ended stays so: 'tapswitch start NAME' starts it again"),
     ("run", &["--stop-signal", "--stop-timeout"], "'tapswitch stop -t 30 NAME' says how long it may take"),
     ("run", &["--health-cmd", "--health-interval", "--no-healthcheck"], "'tapswitch exec NAME CMD' asks it"),
@@ -93,7 +93,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
         "an endpoint has no options, and 'tapswitch exec NAME ip addr add ..' gives it an address",
     ),
     ("start", &["-a", "--attach", "-i", "--interactive"], "'tapswitch logs -f NAME' prints what it writes"),
-    ("logs", &["-n", "--tail"], "'tapswitch logs NAME | tail -n 5' prints its end"),
+    ("logs", &["-n", "--tail"], "'tapswitch logs NAME' prints all of it, for tail to cut"),
     (
         "logs",
         &["--since", "--until", "-t", "--timestamps"],
