@@ -89,6 +89,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("run --network", "run --network net1:colour=red true", "'colour=red': the settings are ip=, mac=, alias= and ifname="),
     ("run --ip", "run --ip x true", IP),
     ("run --ip6", "run --ip6 x true", "invalid IPv6 address"),
+    ("run --log-opt", "run --log-opt colour=red true", "--log-opt 'colour' is not known: max-size is"),
     ("run --mac-address", "run --mac-address x true", MAC),
     ("run --network-alias", "run --network net1 --network-alias a~b true", NAME),
     ("run --publish", "run --publish 99999:80 true", PORT),
