@@ -93,7 +93,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
         "an endpoint has no options, and 'tapswitch exec NAME ip addr add ..' gives it an address",
     ),
     ("start", &["-a", "--attach", "-i", "--interactive"], "'tapswitch logs -f NAME' prints what it writes"),
-    ("logs", &["-n", "--tail"], "'tapswitch logs NAME' prints all of it, for tail to cut"),
+    ("logs", &["-n", "--tail"], "'tapswitch logs NAME' prints all of it: pipe that to 'tail -n 5'"),
     (
         "logs",
         &["--since", "--until", "-t", "--timestamps"],
