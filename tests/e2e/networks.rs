@@ -69,7 +69,7 @@ fn what_makes_no_sense_is_refused(lab: &Lab) {
         ("fdb add one 01:00:5e:00:00:01 box", "01:00:5e:00:00:01"),
         ("fdb add one 02:00:00:00:00:01 moon", ": moon"),
         ("fdb add moon 02:00:00:00:00:01 box", "network moon not found"),
-        ("port set moon down", "'moon'"),
+        ("port set moon down", "moon"),
     ];
     for (line, part) in table {
         let said = lab.refused(line);
