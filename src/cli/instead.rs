@@ -285,7 +285,10 @@ mod tests {
         for line in lines {
             let read = <crate::cli::Cli as clap::Parser>::try_parse_from(line.split(' '));
             let kind = read.err().map(|error| error.kind());
-            assert!(matches!(kind, None | Some(ErrorKind::DisplayVersion)), "{line}: {kind:?}");
+            assert!(
+                matches!(kind, None | Some(ErrorKind::DisplayVersion | ErrorKind::DisplayHelp)),
+                "{line}: {kind:?}"
+            );
         }
     }
 
