@@ -40,32 +40,57 @@ impl Log {
         Ok(Self { path: path.to_owned(), file, len, max })
     }
 
-    /// Appends what can be appended.
-    fn append(&mut self, bytes: &[u8]) {
-        let len = bytes.len() as u64;
-        if self.len > 0 && self.len + len > self.max && self.rotate().is_err() {
-            // Of bounded size, whatever happens.
-            let _ = self.file.set_len(0);
-            self.len = 0;
-        }
-        if self.file.write_all(bytes).is_ok() {
-            self.len += len;
-        } else {
-            self.len = self.file.metadata().map_or(self.len, |metadata| metadata.len());
+    /// Appends what can be appended; lines stay in one file, unless they are longer than one.
+    fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = usize::try_from(self.max.saturating_sub(self.len)).unwrap_or(usize::MAX);
+            let fits = match bytes.get(..room) {
+                None => bytes.len(),
+                Some(fitting) => fitting.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+            };
+            if fits == 0 && self.len > 0 {
+                self.rotate();
+                continue;
+            }
+            let (now, later) = bytes.split_at(if fits == 0 { room.clamp(1, bytes.len()) } else { fits });
+            if self.file.write_all(now).is_err() {
+                self.len = self.file.metadata().map_or(self.len, |metadata| metadata.len());
+                return;
+            }
+            self.len += now.len() as u64;
+            bytes = later;
         }
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        fs::rename(&self.path, older(&self.path))?;
-        *self = Self::open(&self.path, self.max)?;
-        Ok(())
+    /// Begins a new file, so that there is one of this name at any time.
+    fn rotate(&mut self) {
+        let begin = || {
+            let (older, new) = (with(&self.path, ".1"), with(&self.path, ".new"));
+            // The first time there is none.
+            let _ = fs::remove_file(&older);
+            fs::hard_link(&self.path, &older)?;
+            // One that was begun by a supervisor that was killed.
+            let _ = fs::remove_file(&new);
+            let mut next = Self::open(&new, self.max)?;
+            fs::rename(&new, &self.path)?;
+            next.path.clone_from(&self.path);
+            io::Result::Ok(next)
+        };
+        match begin() {
+            Ok(next) => *self = next,
+            Err(_) => {
+                // Of bounded size, whatever happens.
+                let _ = self.file.set_len(0);
+                self.len = 0;
+            }
+        }
     }
 }
 
-/// What the file before this one is called.
-fn older(path: &Path) -> PathBuf {
+/// A file's name with something behind it: `.1` is the file before this one.
+fn with(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
-    name.push(".1");
+    name.push(ending);
     name.into()
 }
 
@@ -91,7 +116,7 @@ impl Reader {
 
     /// The file before the newer one, but for one that was read already.
     fn older_than(&self, read: Option<u64>) -> Option<File> {
-        let older = File::open(older(&self.path)).ok()?;
+        let older = File::open(with(&self.path, ".1")).ok()?;
         let inode = inode(&older);
         // The newer one may have become the older one this moment.
         (inode != read && inode != self::inode(&self.newer)).then_some(older)
@@ -111,7 +136,7 @@ impl Read for Reader {
             let n = self.newer.read(buffer)?;
             let next = File::open(&self.path).ok().filter(|next| n == 0 && inode(next) != inode(&self.newer));
             let Some(next) = next else { return Ok(n) };
-            // What was written to this one was written before it was renamed.
+            // What was written to this one was written before it lost its name.
             let n = self.newer.read(buffer)?;
             if n > 0 {
                 return Ok(n);
@@ -199,7 +224,7 @@ mod tests {
     fn the_newest_is_there_and_the_oldest_goes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let mut log = Log::open(&path, 10).unwrap();
+        let mut log = Log::open(&path, 12).unwrap();
         let mut following = Reader::open(&path).unwrap();
         for word in ["one\n", "two\n", "three\n", "four\n"] {
             log.append(word.as_bytes());
@@ -207,7 +232,7 @@ mod tests {
         assert_eq!(all(&mut Reader::open(&path).unwrap()), "one\ntwo\nthree\nfour\n");
         assert_eq!(all(&mut following), "one\ntwo\nthree\nfour\n", "from one file into the next");
         // Whoever comes back goes on where the log was.
-        let mut log = Log::open(&path, 10).unwrap();
+        let mut log = Log::open(&path, 12).unwrap();
         log.append(b"five\n");
         assert_eq!(all(&mut following), "five\n");
         assert_eq!(all(&mut Reader::open(&path).unwrap()), "three\nfour\nfive\n");
@@ -216,7 +241,11 @@ mod tests {
         }
         assert!(all(&mut Reader::open(&path).unwrap()).ends_with("997\n998\n999\n"));
         let sizes = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().metadata().unwrap().len());
-        assert!(sizes.max().unwrap() <= 10);
+        assert!(sizes.max().unwrap() <= 12);
+        log.append(b"a line that is longer than a file\n");
+        assert_eq!(all(&mut Reader::open(&path).unwrap()), "is longer than a file\n");
+        (1..=999).rev().for_each(|number| log.append(format!("{number}\n{number}\n").as_bytes()));
+        log.append(b"999\n");
         // What follows has missed some, and has the newest.
         assert!(all(&mut following).ends_with("999\n"));
     }
@@ -226,7 +255,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut log = Log::open(&path, 10).unwrap();
-        fs::create_dir_all(older(&path).join("in the way")).unwrap();
+        fs::create_dir_all(with(&path, ".1").join("in the way")).unwrap();
         (0..100).for_each(|_| log.append(b"1234567"));
         assert_eq!(fs::read(&path).unwrap(), b"1234567");
     }

@@ -109,7 +109,7 @@ impl ControlLoop {
             self.watch_new_processes(&mut daemon);
             again = daemon.save_changes();
             self.answer_waiting(&mut daemon);
-            self.tell_supervisors(&mut daemon);
+            self.tell_supervisors(&mut daemon, None);
             if self.starved {
                 // This turn may have closed something.
                 self.accept(&mut daemon);
@@ -120,8 +120,10 @@ impl ControlLoop {
         Ok(())
     }
 
-    fn tell_supervisors(&mut self, daemon: &mut Daemon) {
-        for (token, notice, descriptor) in std::mem::take(&mut daemon.notices) {
+    /// Hands out notices, but for those to `asking`, who waits for an answer first.
+    fn tell_supervisors(&mut self, daemon: &mut Daemon, asking: Option<usize>) {
+        for (token, notice, descriptor) in daemon.notices.extract_if(.., |(token, ..)| Some(*token) != asking)
+        {
             if let (Some(connection), Ok(text)) =
                 (self.connections.get_mut(&token), serde_json::to_vec(&notice))
             {
@@ -202,7 +204,7 @@ impl ControlLoop {
             parse(&message.text).and_then(|envelope| daemon.handle(token, envelope.request, message));
         // What is answered outlives us.
         let noted = daemon.note_changes();
-        self.tell_supervisors(daemon);
+        self.tell_supervisors(daemon, Some(token));
         match (handled, noted) {
             (Ok(Answer::WhenEnded(id)), _) => {
                 self.waiting.push((token, id));
@@ -336,4 +338,21 @@ fn turn_away(stream: UnixStream, refused: Refused) {
 fn is_allowed(stream: &UnixStream) -> bool {
     let own = nix::unistd::geteuid().as_raw();
     getsockopt(stream, PeerCredentials).is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_clients_are_understood_and_newer_ones_are_told() {
+        let asked = |version: u32| parse(format!("{{\"version\":{version},\"op\":\"status\"}}").as_bytes());
+        assert!((OLDEST..=VERSION).all(|version| asked(version).is_ok()));
+        // One that has a word which we do not know is told about its version, not about the word.
+        let text = format!("{{\"version\":{},\"op\":\"of the future\"}}", VERSION + 1);
+        let said = parse(text.as_bytes()).unwrap_err().message;
+        let own = std::process::id();
+        assert!(said.contains("the client's tapswitch") && said.contains(&format!("kill {own}")), "{said}");
+        assert!(asked(OLDEST - 1).unwrap_err().message.contains("the daemon's tapswitch"));
+    }
 }

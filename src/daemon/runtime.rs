@@ -324,6 +324,35 @@ mod tests {
     }
 
     #[test]
+    fn a_former_daemon_that_takes_its_time_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        drop(Runtime::lock(&socket, &quiet).unwrap());
+        // It holds the lock, and listens no more.
+        let path = directory.path().join("control.lock");
+        let mut former = std::process::Command::new("flock").arg(&path).args(["sleep", "2"]).spawn().unwrap();
+        while !matches!(private::lock(&path), Err(NoLock::Held(_))) {
+            std::thread::yield_now();
+        }
+        let said = std::cell::RefCell::new(Vec::new());
+        Runtime::lock(&socket, &|line| said.borrow_mut().push(line.to_owned())).unwrap();
+        assert!(former.wait().unwrap().success());
+        assert_eq!(said.borrow().len(), 1);
+        assert!(said.borrow()[0].ends_with("is still ending, and is waited for"), "{said:?}");
+    }
+
+    #[test]
+    fn a_stranger_with_the_number_of_a_former_daemon_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(directory.path().join("control.lock"), format!("{} 1\n", stranger.id())).unwrap();
+        Runtime::lock(&socket, &quiet).unwrap();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+
+    #[test]
     fn a_directory_that_others_can_change_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();

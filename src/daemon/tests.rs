@@ -92,6 +92,45 @@ impl Fixture {
 }
 
 #[test]
+fn what_is_started_again_in_vain_is_what_it_was() {
+    let mut fixture = Fixture::new();
+    let mut init = Command::new("sleep").arg("1000").spawn().unwrap();
+    let id = fixture.create("alice");
+    assert!(fixture.start(MAKER, id, &init).is_ok());
+    let again = || Request::ContainerAgain { name: "alice".into() };
+    assert_eq!(fixture.ask(OTHER, again(), Vec::new()).err(), Some(Kind::BadState), "it runs");
+    assert!(fixture.ask(MAKER, Request::ContainerExited { id, code: 7 }, Vec::new()).is_ok());
+    let (ended, before) = (State::Exited { code: 7 }, fixture.daemon.model.clone());
+    for way in 0..3 {
+        assert!(fixture.ask(OTHER, again(), Vec::new()).is_ok());
+        assert_eq!(fixture.state(id), Some(State::Created));
+        match way {
+            0 => assert!(fixture.ask(OTHER, Request::ContainerAbandon, Vec::new()).is_ok()),
+            1 => fixture.daemon.connection_closed(OTHER),
+            // Without its descriptors it cannot be started.
+            _ => {
+                let start = Request::ContainerStart { id, pid: init.id(), started: 0 };
+                assert!(fixture.ask(OTHER, start, Vec::new()).is_err());
+            }
+        }
+        assert_eq!(fixture.state(id), Some(ended), "way {way}");
+        assert_eq!(fixture.daemon.model, before, "way {way}");
+    }
+    assert!(fixture.ask(OTHER, again(), Vec::new()).is_ok());
+    assert!(fixture.start(OTHER, id, &init).is_ok());
+    assert_eq!(fixture.state(id), Some(State::Running));
+    // Who is removed while it is being started is gone.
+    assert!(fixture.ask(OTHER, Request::ContainerExited { id, code: 1 }, Vec::new()).is_ok());
+    assert!(fixture.ask(OTHER, again(), Vec::new()).is_ok());
+    let remove = Request::ContainerRemove { name: "alice".into(), force: true };
+    assert!(fixture.ask(MAKER, remove, Vec::new()).is_ok());
+    assert_eq!(fixture.state(id), None);
+    init.kill().unwrap();
+    init.wait().unwrap();
+    fixture.end();
+}
+
+#[test]
 fn only_its_supervisor_starts_and_ends_a_container_and_only_once() {
     let mut fixture = Fixture::new();
     let mut init = Command::new("sleep").arg("1000").spawn().unwrap();

@@ -114,6 +114,12 @@ impl Assembler {
         Ok(None)
     }
 
+    /// How many bytes are missing for certain.
+    fn missing(&self) -> usize {
+        let head = self.arrived.first_chunk::<HEAD>().map(|head| u32::from_be_bytes(*head) & !MORE);
+        (HEAD + head.map_or(0, |len| len as usize)).saturating_sub(self.arrived.len())
+    }
+
     fn is_empty(&self) -> bool {
         self.arrived.is_empty() && self.text.is_empty() && self.descriptors.is_empty()
     }
@@ -250,7 +256,9 @@ impl Client {
             if let Some(message) = self.incoming.pop(MAX_REPLY)? {
                 return Ok(Some(message));
             }
-            match passing::receive(self.stream.as_fd(), &mut buffer) {
+            // No further than this message: descriptors of the next one would seem to be its own.
+            let missing = self.incoming.missing().clamp(1, buffer.len());
+            match passing::receive(self.stream.as_fd(), &mut buffer[..missing]) {
                 Ok((0, _)) if self.incoming.is_empty() => return Ok(None),
                 Ok((0, _)) => return Err(ProtocolError::Cut),
                 Ok((len, descriptors)) => self.incoming.push(&buffer[..len], descriptors)?,
@@ -280,6 +288,22 @@ mod tests {
     fn pair() -> (Client, Connection) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         (Client { stream: ours, incoming: Assembler::default() }, Connection::new(theirs).unwrap())
+    }
+
+    #[test]
+    fn descriptors_stay_with_their_message() {
+        let (mut client, mut server) = pair();
+        let (other, _) = UnixStream::pair().unwrap();
+        for _ in 0..2 {
+            server.send(b"an answer").unwrap();
+            server.send_with(b"a notice", &[other.as_fd()]).unwrap();
+        }
+        for _ in 0..2 {
+            for (text, count) in [(&b"an answer"[..], 0), (b"a notice", 1)] {
+                let message = client.receive().unwrap().unwrap();
+                assert_eq!((message.text.as_slice(), message.descriptors.len()), (text, count));
+            }
+        }
     }
 
     #[test]

@@ -97,7 +97,9 @@ pub fn detach<T: DeserializeOwned>(
     let child = process::fork(CloneFlags::empty(), move || {
         let ready = nix::unistd::setsid()
             .map_err(io::Error::from)
-            .and_then(|_| (0..=2).try_for_each(|standard| process::replace_standard(null.as_fd(), standard)));
+            .and_then(|_| (0..=2).try_for_each(|standard| process::replace_standard(null.as_fd(), standard)))
+            // Connections of its parent's would seem to go on.
+            .and_then(|()| process::keep_only(&[null.as_fd(), theirs.as_fd()]));
         if ready.is_ok() { work(theirs) } else { 125 }
     })?;
     child.release();

@@ -27,6 +27,7 @@ scenarios! {
     a_stalled_reader_loses_and_counts
     a_killed_reader_is_forgotten
     a_capture_ends_with_its_daemon
+    a_capture_that_has_lost_some_says_so_when_its_daemon_ends
     replayed
 }
 
@@ -425,7 +426,7 @@ fn what_cannot_be_captured(lab: &Lab) {
         ("-i moon", "there is nothing called 'moon' to capture on"),
         ("-i alice:eth7", "there is nothing called 'alice:eth7' to capture on"),
         ("-i alise", "'alise'"),
-        ("-i net:nat", "network 'nat' is not known"),
+        ("-i net:nat", "network nat not found"),
         ("-i alice -i moon", "'moon'"),
     ] {
         let said = lab.refused(&format!("capture {write} {words}"));
@@ -552,6 +553,25 @@ fn a_capture_ends_with_its_daemon(lab: &Lab) {
     assert_eq!(ended.trailer.last().unwrap(), "tapswitch: the daemon has ended, and with it the capture");
     assert_eq!((ended.count("captured"), ended.count("received by filter")), (2, 2));
     assert_eq!(records(&file).len(), 2);
+}
+
+fn a_capture_that_has_lost_some_says_so_when_its_daemon_ends(lab: &Lab) {
+    lab.daemon("");
+    lab.ok("network create --subnet 10.1.0.0/24 -o mtu=65521 net");
+    lab.idle("alice", "net");
+    lab.idle("bob", "net");
+    let capture = Capture::start(lab, "-i alice -w /dev/null icmp");
+    capture.process.signal(Signal::SIGSTOP);
+    // 24 MB, which is more than may wait for a reader.
+    lab.inside("alice", "ping -q -c200 -i0.002 -s60000 10.1.0.3");
+    let mut down = lab.start(lab.tapswitch(&["down", "--all"]));
+    capture.process.signal(Signal::SIGCONT);
+    let ended = capture.ended();
+    assert_eq!(down.code(), Some(0));
+    let [captured, received, dropped] =
+        ["captured", "received by filter", "dropped by kernel"].map(|of| ended.count(of));
+    assert!(dropped > 0 && captured > 0 && captured + dropped == received, "{:?}", ended.trailer);
+    assert_eq!(ended.code, Some(1));
 }
 
 fn replayed(lab: &Lab) {

@@ -1,5 +1,6 @@
 //! `run`, `exec`, `ps`, `inspect`, `stop`, `start`, `rm`, `logs`, `wait`: containers of our own.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Output, Stdio};
 
@@ -15,6 +16,8 @@ scenarios! {
     a_killed_client_takes_its_container_along
     detached
     the_log_is_followed_to_the_end
+    a_log_keeps_what_is_newest
+    a_start_that_fails_keeps_the_container
     stop_waits_and_then_kills
     what_is_asked_for_is_found_inside
     standard_input_is_handed_on
@@ -107,13 +110,78 @@ fn detached(lab: &Lab) {
     assert!(lab.json("ps").is_empty());
     assert_eq!(lab.ok("start job"), "job\n");
     assert_eq!(lab.ok("wait job"), "4\n");
+    assert_eq!(lab.ok("logs job"), "out\nerr\nout\nerr\n");
     assert_eq!(lab.ok("rm job"), "job\n");
     assert!(lab.json("ps -a").is_empty());
     lab.ok("run -d --rm --name brief true");
     until("--rm", || lab.json("ps -a").is_empty());
     for line in ["wait", "logs", "stop", "start", "rm", "inspect", "unplug"] {
-        assert!(lab.refused(&format!("{line} brief")).contains("'brief' is not known"), "{line}");
+        assert!(lab.refused(&format!("{line} brief")).contains(": brief"), "{line}");
     }
+}
+
+fn a_log_keeps_what_is_newest(lab: &Lab) {
+    lab.daemon("");
+    for (option, part) in [("max-size=moon", "max-size=4m"), ("compress=true", "max-size is")] {
+        let output = lab.ts(&format!("run -d --log-opt {option} true"));
+        assert_eq!(output.status.code(), Some(125));
+        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
+    }
+    for terminal in ["-d", "-dt"] {
+        let words = ["run", terminal, "--name", "loud", "--log-opt", "max-size=8k", "sh", "-c"];
+        succeeded("run", &lab.words(&[&words[..], &["seq 20000; exec sleep 1000"]].concat()));
+        let newest = || lab.ok("logs loud").replace('\r', "");
+        until("the last line", || newest().ends_with("\n20000\n"));
+        let lines: Vec<u32> = newest().lines().skip(1).map(|line| line.parse().unwrap()).collect();
+        assert!(lines.windows(2).all(|pair| pair[0] + 1 == pair[1]), "without a gap");
+        let directory = lab
+            .socket()
+            .with_extension("d")
+            .join(&lab.row("ps", "name", "loud")["id"].as_str().unwrap()[..12]);
+        let size = |name| fs::metadata(directory.join(name)).unwrap().len();
+        assert!(size("log") <= 8192 && (4096..=8192).contains(&size("log.1")));
+        lab.ok("rm -f loud");
+    }
+}
+
+fn a_start_that_fails_keeps_the_container(lab: &Lab) {
+    lab.daemon("");
+    lab.ok("network create --subnet 10.1.0.0/24 net1");
+    let work = "/usr/share".to_owned();
+    let flags = ["run", "-dt", "--name", "web", "--no-offload", "-w", &work, "--network", "net1:ip=10.1.0.9"];
+    let script = "pwd; tty; cat /sys/class/net/eth0/tun_flags; exec sleep 1000";
+    succeeded("run", &lab.words(&[&flags[..], &["sh", "-c", script]].concat()));
+    let inside = || lab.ok("logs web").replace('\r', "");
+    // Where it starts, its terminal, and the flags of its TAP, of each time that it ran.
+    let runs = || {
+        let lines: Vec<String> = inside().lines().map(str::to_owned).collect();
+        let starts = lines.iter().enumerate().filter(|(_, line)| **line == work).map(|(at, _)| at);
+        starts
+            .filter_map(|at| Some((lines.get(at + 1)?.clone(), lines.get(at + 2)?.clone())))
+            .collect::<Vec<_>>()
+    };
+    until("its words", || runs().len() == 1);
+    let (terminal, plain) = runs().remove(0);
+    assert!(terminal.starts_with("/dev/pts/"), "{terminal}");
+    lab.idle("usual", "net1");
+    assert_ne!(lab.inside("usual", "cat /sys/class/net/eth0/tun_flags").trim(), plain);
+    lab.ok("stop -t 0 web");
+    let before = lab.row("ps -a", "name", "web");
+    assert_eq!(before["state"], "exited");
+    // Somebody else has its address now.
+    lab.ok("run -d --name other --network net1:ip=10.1.0.9");
+    assert!(lab.refused("start web").contains("10.1.0.9 on network 'net1' is in use"));
+    let same = |row: &serde_json::Value| ["id", "name", "state", "addresses"].map(|key| row[key].clone());
+    assert_eq!(same(&lab.row("ps -a", "name", "web")), same(&before));
+    assert!(lab.refused("start other").contains("is running already"));
+    lab.ok("rm -f other");
+    lab.idle("new", "net1");
+    lab.ok("start web");
+    until("its words", || runs().len() == 2);
+    assert!(runs()[1].0.starts_with("/dev/pts/") && runs()[1].1 == plain, "{}", inside());
+    let row = lab.row("ps", "name", "web");
+    assert_eq!((&row["id"], &row["addresses"]), (&before["id"], &"10.1.0.9".into()));
+    assert!(lab.pings("new", "web"));
 }
 
 fn the_log_is_followed_to_the_end(lab: &Lab) {
@@ -142,7 +210,7 @@ fn stop_waits_and_then_kills(lab: &Lab) {
     assert_eq!(lab.ok("stop idle"), "idle\n", "one that has ended is stopped already");
     assert_eq!(lab.row("ps -a", "name", "idle")["state"], "exited");
     assert_eq!(lab.ok("start idle"), "idle\n");
-    assert!(lab.refused("start idle").contains("is running already"));
+    assert_eq!(lab.ok("start idle"), "idle\n", "one that runs stays as it is");
     assert!(lab.refused("rm idle").contains("is running"));
     let mut wait = lab.tapswitch(&["wait", "idle"]);
     wait.stderr(Stdio::null());
@@ -154,7 +222,7 @@ fn stop_waits_and_then_kills(lab: &Lab) {
     until("a trap", || lab.ok("logs deaf") == "ready\n");
     assert_eq!(lab.ok("stop -t 0 deaf"), "deaf\n");
     assert_eq!(lab.ok("wait deaf"), "137\n");
-    assert!(lab.refused("stop deaf nobody").contains("'nobody' is not known"));
+    assert!(lab.refused("stop deaf nobody").contains(": nobody"));
 }
 
 fn what_is_asked_for_is_found_inside(lab: &Lab) {
@@ -248,7 +316,7 @@ fn names_and_ids(lab: &Lab) {
     let made_up = rows.iter().map(|row| row["name"].as_str().unwrap()).find(|name| *name != "alice").unwrap();
     assert!(made_up.contains('_'), "{made_up}");
     let said = |line: &str| text(&lab.ts(line).stderr);
-    assert!(said("run --name alice true").contains("container 'alice' exists already"));
+    assert!(said("run --name alice true").contains("The container name \"/alice\" is already in use"));
     assert!(said("run --name a/b true").contains("a/b"));
     assert!(said("run --name any true").contains("means something else"));
     assert!(said("exec alica true").contains("did you mean 'alice'?"));

@@ -21,7 +21,8 @@ scenarios! {
 
 /// How long there are new rounds.
 const TIME: Duration = Duration::from_secs(12);
-const CONTAINERS: [&str; 4] = ["a", "b", "c", "d"];
+/// None that an id could begin with.
+const CONTAINERS: [&str; 4] = ["v", "w", "x", "y"];
 const NETWORKS: [&str; 3] = ["n0", "n1", "n2"];
 /// Namespaces of somebody else's.
 const PLUGGED: [&str; 2] = ["p", "q"];
@@ -169,9 +170,7 @@ fn round(lab: &Lab, random: &mut Random, steps: &[Step]) -> (Vec<bool>, Option<S
     let done = commands.iter_mut().map(|command| command.0.wait().unwrap().success()).collect();
     let victim = victim.map(|row| {
         let init = pid_of(&row);
-        let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
-        let parent = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
-        kill(Pid::from_raw(parent), Signal::SIGKILL).unwrap();
+        kill(crate::restart::parent_of(init), Signal::SIGKILL).unwrap();
         until("its container's end", || !is_alive(init));
         row["name"].as_str().unwrap().to_owned()
     });

@@ -1,10 +1,10 @@
 //! `preflight`, `up`, `down`, `status`, `show topology`: labs come and go.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{Lab, Process, is_alive, text, until};
 
@@ -16,6 +16,8 @@ scenarios! {
     labs_with_mistakes_change_nothing
     a_lab_of_ones_own
     a_lab_with_a_router
+    a_lab_that_two_bring_up_at_once_is_up_once
+    a_lab_in_the_foreground_says_what_becomes_of_it_without_its_daemon
 }
 
 fn preflight_is_content(lab: &Lab) {
@@ -95,6 +97,71 @@ fn ctrl_c_takes_everything_away(lab: &Lab) {
         assert!(inits.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap()));
         assert!(!lab.socket().exists());
     }
+}
+
+fn a_lab_that_two_bring_up_at_once_is_up_once(lab: &Lab) {
+    lab.daemon("");
+    for round in 0..3 {
+        let start = |_| {
+            let mut command = lab.tapswitch(&["up", "-d"]);
+            command.stdout(Stdio::null()).stderr(Stdio::piped());
+            lab.start(command)
+        };
+        let mut ups: Vec<Process> = (0..3).map(start).collect();
+        let mut done = 0;
+        for up in &mut ups {
+            let mut said = String::new();
+            up.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            let is_late = said.contains("is up already") || said.contains("is just being brought up");
+            match up.code() {
+                Some(0) => done += 1,
+                code => assert!(code == Some(1) && is_late, "round {round}: {said}"),
+            }
+        }
+        assert_eq!(done, 1, "round {round}");
+        assert_eq!(lab.ok("ps -q").lines().count(), 5, "round {round}: nobody has taken anything away");
+        assert!(lab.pings("alice", "bob") && lab.pings("carol", "dave"));
+        lab.ok("down demo");
+        assert!(lab.json("ps -a").is_empty());
+    }
+}
+
+fn a_lab_in_the_foreground_says_what_becomes_of_it_without_its_daemon(lab: &Lab) {
+    let up = || {
+        let mut command = lab.tapswitch(&["up"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut up = lab.start(command);
+        let mut lines = BufReader::new(up.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line == "Ctrl-C takes it down."));
+        up
+    };
+    let ended = |mut up: Process| {
+        let mut said = String::new();
+        up.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (up.code(), said.lines().last().unwrap().to_owned())
+    };
+    lab.daemon("");
+    let foreground = up();
+    kill(lab.daemon_pid(), Signal::SIGKILL).unwrap();
+    let (code, said) = ended(foreground);
+    assert_eq!(code, Some(1));
+    let expected = "tapswitch: the daemon has ended; lab 'demo' goes on and waits for the next one: 'tapswitch \
+                    daemon -d' serves it again, 'tapswitch down --all' ends it";
+    assert_eq!(said, expected);
+    lab.daemon("");
+    until("the lab to be back", || lab.pings("alice", "bob"));
+    lab.ok("down demo");
+    let foreground = up();
+    lab.ok("down --all");
+    let (code, said) = ended(foreground);
+    assert_eq!((code, &*said), (Some(0), "tapswitch: everything was taken down, and with it lab 'demo'"));
+    // One that it has started for itself has kept nothing.
+    let foreground = up();
+    kill(lab.daemon_pid(), Signal::SIGKILL).unwrap();
+    let (code, said) = ended(foreground);
+    assert_eq!(code, Some(1));
+    assert!(said.ends_with("and with it lab 'demo': 'tapswitch up' brings it up again"), "{said}");
+    until("its containers' end", || lab.processes().is_empty());
 }
 
 fn labs_with_mistakes_change_nothing(lab: &Lab) {

@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::poll::{PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::harness::{Lab, is_alive, skip, until};
-use crate::world::WHO;
+use crate::harness::{Lab, is_alive, skip, succeeded, text, until};
+use crate::uplink::Wire;
+use crate::world::{FAR4, WHO};
 
 scenarios! {
     a_killed_daemon_is_replaced_by_its_like
@@ -30,6 +32,12 @@ scenarios! {
     a_state_that_cannot_be_used_is_kept
     a_lab_goes_on
     the_host_is_on_a_network_again
+    uplinks_in_a_namespace_that_is_there_come_back
+    after_a_reboot_all_containers_have_ended
+    what_is_joined_before_the_supervisor_comes_is_held
+    a_full_disk_is_said_and_heals
+    what_the_next_daemon_is_told_otherwise_is_said
+    a_container_that_is_started_again_when_the_daemon_is_killed_is_not_lost
 }
 
 fn pid_of(lab: &Lab, container: &str) -> Pid {
@@ -494,7 +502,7 @@ fn a_state_that_cannot_be_used_is_kept(lab: &Lab) {
     end(lab, Signal::SIGTERM);
     let text = fs::read_to_string(&file).unwrap();
     for (bad, why) in [
-        (text.replacen("\"version\":1", "\"version\":999", 1), "it is of format 999"),
+        (text.replacen("\"version\":2", "\"version\":999", 1), "it is of format 999"),
         (text[..text.len() / 2].to_owned(), "it is no state of a tapswitch"),
         (text.replacen("/16", "/17", 1), "it contradicts itself"),
     ] {
@@ -504,7 +512,21 @@ fn a_state_that_cannot_be_used_is_kept(lab: &Lab) {
         assert_eq!(lab.refused("daemon -d"), said);
         assert_eq!(fs::read_to_string(&file).unwrap(), bad);
     }
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let said = lab.refused("daemon");
+    assert!(said.starts_with("cannot read the state in ") && said.contains("Is a directory"), "{said}");
+    fs::remove_dir(&file).unwrap();
     fs::write(&file, &text).unwrap();
+    if !lab.is_root() {
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+        let said = lab.refused("daemon");
+        assert!(
+            said.starts_with("cannot read the state in ") && said.contains("Permission denied"),
+            "{said}"
+        );
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
     // Another daemon does not get it.
     next(lab, "");
     let second = lab.path().join("second/control.sock");
@@ -529,6 +551,230 @@ fn the_host_is_on_a_network_again(lab: &Lab) {
     next(lab, "");
     assert!(pings().unwrap().success());
     assert_eq!(lab.row("show ports", "network", "lan")["mac"], before["mac"]);
+}
+
+fn uplinks_in_a_namespace_that_is_there_come_back(lab: &Lab) {
+    let Some(wire) = Wire::new(lab) else { return };
+    wire.uplink(lab, "");
+    let tap = "uplink add near --tap near0 --ip 192.0.2.1/24 --gateway 192.0.2.2";
+    succeeded(tap, &wire.there(lab, tap));
+    lab.succeeds(wire.place(), "ip link set near0 up; ip addr add 192.0.2.2/24 dev near0");
+    let seen = || {
+        let rows = lab.json("uplink ls").into_iter();
+        let keys = ["name", "kind", "mac", "addresses", "gateways", "state"];
+        rows.map(|row| keys.map(|key| row[key].clone())).collect::<Vec<_>>()
+    };
+    until("both to be up", || seen().iter().all(|row| row[5] == "up"));
+    let before = seen();
+    assert!(before.len() == 2 && lab.pings("alice", FAR4));
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        end(lab, signal);
+        // The far end of a TAP is the namespace's; without the daemon there is no such interface.
+        assert!(!lab.does(wire.place(), "ip link show near0").status.success());
+        succeeded("daemon -d", &wire.there(lab, "daemon -d"));
+        lab.succeeds(wire.place(), "ip link set near0 up; ip addr add 192.0.2.2/24 dev near0");
+        until("both to be up", || seen() == before);
+        until("the container to be back", || lab.pings("alice", FAR4));
+        assert!(lab.pings("alice", "192.0.2.2"));
+    }
+    // From another namespace they cannot be had: that is said, and the rest is there.
+    end(lab, Signal::SIGKILL);
+    lab.daemon("");
+    until("the container to be back", || {
+        lab.json("show ports").iter().any(|row| row["container"] == "alice")
+    });
+    assert!(seen().iter().all(|row| row[5] == "lost"), "{:?}", seen());
+}
+
+/// Changes the state of a daemon that has been stopped.
+fn edit(lab: &Lab, change: impl FnOnce(String) -> String) {
+    let file = lab.socket().with_extension("state").join("state.json");
+    fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
+}
+
+fn after_a_reboot_all_containers_have_ended(lab: &Lab) {
+    lab.daemon("");
+    lab.ok("network create --subnet 10.1.0.0/24 net1");
+    lab.idle("box", "net1");
+    let init = pid_of(lab, "box");
+    let foreign = lab.foreign();
+    lab.ok(&format!("plug other --network net1 --pid {}", foreign.pid()));
+    let networks = || {
+        let rows = lab.json("network ls").into_iter();
+        rows.map(|row| ["id", "name", "subnet"].map(|key| row[key].clone())).collect::<Vec<_>>()
+    };
+    let before = networks();
+    end(lab, Signal::SIGTERM);
+    edit(lab, |text| {
+        let at = text.find("\"boot\":\"").unwrap() + 8;
+        format!("{}0{}", &text[..at], &text[at..])
+    });
+    lab.daemon("");
+    // Their numbers may be anybody's by now.
+    let rows: Vec<_> =
+        lab.json("ps -a").iter().map(|row| (row["name"].clone(), row["state"].clone())).collect();
+    assert_eq!(rows, [("box".into(), "lost".into())]);
+    assert_eq!(networks(), before);
+    until("its supervisor to be told", || !is_alive(init));
+    assert!(is_alive(foreign.pid()));
+    lab.ok("start box");
+    assert_eq!(lab.address("box"), "10.1.0.2");
+}
+
+fn what_is_joined_before_the_supervisor_comes_is_held(lab: &Lab) {
+    lab.daemon("");
+    lab.ok("network create --subnet 10.2.0.0/24 net2");
+    lab.idle("box", "bridge");
+    lab.idle("peer", "net2");
+    let supervisor = parent_of(pid_of(lab, "box"));
+    end(lab, Signal::SIGKILL);
+    kill(supervisor, Signal::SIGSTOP).unwrap();
+    lab.daemon("");
+    lab.ok("network connect net2 box");
+    lab.ok("network disconnect bridge box");
+    kill(supervisor, Signal::SIGCONT).unwrap();
+    until("the interface that was left to go", || !lab.inside("box", "ip link").contains("eth0"));
+    for _ in 0..2 {
+        assert!(lab.pings("peer", "box"));
+        end(lab, Signal::SIGKILL);
+        next(lab, "");
+        assert_eq!(lab.row("ps", "name", "box")["networks"], "net2");
+    }
+    // What was just joined is held before that is answered.
+    for _ in 0..5 {
+        lab.ok("network connect bridge box");
+        end(lab, Signal::SIGKILL);
+        next(lab, "");
+        assert_eq!(lab.row("ps", "name", "box")["networks"], "net2,bridge");
+        lab.ok("network disconnect bridge box");
+        end(lab, Signal::SIGKILL);
+        next(lab, "");
+        assert_eq!(lab.row("ps", "name", "box")["networks"], "net2");
+    }
+}
+
+pub(crate) fn parent_of(pid: Pid) -> Pid {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    Pid::from_raw(stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap())
+}
+
+/// A small file system of its own.
+struct Small(PathBuf);
+
+impl Small {
+    fn new(path: PathBuf) -> Self {
+        fs::create_dir(&path).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=128k,mode=700", "none"])
+            .arg(&path)
+            .status();
+        assert!(mount.unwrap().success());
+        Self(path)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn a_full_disk_is_said_and_heals(lab: &Lab) {
+    if !(lab.is_root() && lab.is_on_host()) {
+        return skip("it takes root to mount a small file system");
+    }
+    let disk = Small::new(lab.path().join("small"));
+    let flags = format!("--state {}", disk.0.join("state.json").display());
+    lab.daemon(&flags);
+    lab.ok("network create before");
+    let ballast = disk.0.join("ballast");
+    let full =
+        Command::new("dd").args(["if=/dev/zero", "bs=1k"]).arg(format!("of={}", ballast.display())).output();
+    assert!(!full.unwrap().status.success());
+    // There may be room in the last page; then comes a word with each answer, and what was asked is done.
+    let mut said = String::new();
+    let mut made = Vec::new();
+    while said.is_empty() && made.len() < 100 {
+        let name = format!("during{}", made.len());
+        let output = lab.ts(&format!("network create {name}"));
+        assert!(output.status.success());
+        said = text(&output.stderr);
+        made.push(name);
+    }
+    let expected =
+        format!("tapswitch: this may not outlive the daemon: {} cannot", disk.0.join("state.json").display());
+    assert!(said.starts_with(&expected) && said.contains("No space left"), "{said}");
+    until("status to say it", || lab.ok("status").contains("cannot be written: No space left"));
+    fs::remove_file(&ballast).unwrap();
+    until("it to heal by itself", || !lab.ok("status").contains("cannot be written"));
+    lab.ok("network create after");
+    let before = lab.json("network ls");
+    end(lab, Signal::SIGKILL);
+    lab.daemon(&flags);
+    assert_eq!(lab.json("network ls"), before);
+    // A daemon that starts on a full disk has what there was.
+    end(lab, Signal::SIGKILL);
+    assert!(
+        Command::new("dd")
+            .args(["if=/dev/zero", "bs=1k"])
+            .arg(format!("of={}", ballast.display()))
+            .output()
+            .is_ok()
+    );
+    let output = lab.ts(&format!("daemon -d {flags}"));
+    assert!(output.status.success() && text(&output.stderr).contains("cannot be written: No space left"));
+    assert_eq!(lab.json("network ls"), before);
+    fs::remove_file(&ballast).unwrap();
+    until("it to heal by itself", || !lab.ok("status").contains("cannot be written"));
+    lab.ok("down --all");
+}
+
+fn what_the_next_daemon_is_told_otherwise_is_said(lab: &Lab) {
+    lab.daemon("");
+    lab.idle("box", "bridge");
+    let before = identities(lab);
+    end(lab, Signal::SIGTERM);
+    let output = lab.ts("daemon -d --bip 10.77.0.1/24 --icc=false");
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("network 'bridge' stays as it was"), "{said}");
+    until("the container to be back", || identities(lab) == before);
+    lab.ok("rm -f box");
+    end(lab, Signal::SIGTERM);
+    let output = lab.ts("daemon -d --bip 10.77.0.1/24 --icc=false");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    lab.idle("box", "bridge");
+    assert_eq!(lab.address("box"), "10.77.0.2");
+    // Pools are for networks to come.
+    lab.ok("network create --subnet 10.78.0.0/24 old");
+    end(lab, Signal::SIGTERM);
+    lab.daemon("--default-address-pool base=10.79.0.0/16,size=24");
+    lab.ok("network create new");
+    assert!(lab.ok("network inspect old").contains("10.78.0.0/24"));
+    assert!(lab.ok("network inspect new").contains("10.79."));
+}
+
+fn a_container_that_is_started_again_when_the_daemon_is_killed_is_not_lost(lab: &Lab) {
+    lab.daemon("");
+    lab.idle("box", "bridge");
+    lab.ok("stop -t 0 box");
+    let before = lab.row("ps -a", "name", "box");
+    for round in 0..8u8 {
+        let daemon = lab.daemon_pid();
+        let mut start = lab.start(lab.tapswitch(&["start", "box"]));
+        poll(&mut [], PollTimeout::from(round * 12)).unwrap();
+        kill(daemon, Signal::SIGKILL).unwrap();
+        let started = start.code() == Some(0);
+        // A 'start' that found none may have started the next daemon.
+        lab.ts("daemon -d");
+        until("every port to be up", || lab.json("show ports").iter().all(|row| row["state"] == "up"));
+        let row = lab.row("ps -a", "name", "box");
+        assert_eq!(row["id"], before["id"]);
+        assert!(row["state"] == "running" || !started, "round {round}: {row}");
+        if row["state"] == "running" {
+            until("its supervisor", || lab.ts("stop -t 0 box").status.success());
+        }
+    }
+    lab.ok("start box");
 }
 
 fn a_lab_goes_on(lab: &Lab) {

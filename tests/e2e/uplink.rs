@@ -372,14 +372,14 @@ fn the_demo_lab_has_an_outside(lab: &Lab) {
 }
 
 /// A namespace with a real interface `eth5` and our daemon, and another behind that interface.
-struct Wire {
+pub(crate) struct Wire {
     near: Process,
     far: Process,
 }
 
 impl Wire {
     /// None, and a word about it, for an ordinary user.
-    fn new(lab: &Lab) -> Option<Self> {
+    pub(crate) fn new(lab: &Lab) -> Option<Self> {
         if !lab.is_root() {
             skip("a packet uplink takes CAP_NET_RAW over its interface");
             return None;
@@ -408,23 +408,23 @@ impl Wire {
         Some(wire)
     }
 
-    fn place(&self) -> Place<'static> {
+    pub(crate) fn place(&self) -> Place<'static> {
         Place::At(self.near.pid())
     }
 
-    fn away(&self) -> Place<'static> {
+    pub(crate) fn away(&self) -> Place<'static> {
         Place::At(self.far.pid())
     }
 
     /// A command of ours in the interface's namespace.
-    fn there(&self, lab: &Lab, line: &str) -> Output {
+    pub(crate) fn there(&self, lab: &Lab, line: &str) -> Output {
         let program = lab.program();
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         lab.at(self.place(), &[&[program.to_str().unwrap()], &words[..]].concat()).output().unwrap()
     }
 
     /// Gives the lab the uplink `lan` by the interface, and a container.
-    fn uplink(&self, lab: &Lab, flags: &str) {
+    pub(crate) fn uplink(&self, lab: &Lab, flags: &str) {
         let line = format!(
             "uplink add lan --interface eth5 --ip {WAN4}/24 --gateway {OUT4} --ip {WAN6}/64 --gateway {OUT6}"
         );
