@@ -74,7 +74,7 @@ pub enum NetworkCommand {
         #[arg(long, value_parser = values::ip)]
         ip: Vec<IpAddr>,
         /// Its IPv6 address there
-        #[arg(long, value_name = "IP")]
+        #[arg(long, value_name = "IP", value_parser = values::ip6)]
         ip6: Vec<Ipv6Addr>,
         /// Use the exposed ports of a container there, under a name of one's own
         #[arg(long, value_name = "NAME[:ALIAS]")]

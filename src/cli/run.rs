@@ -55,7 +55,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "IP", value_parser = values::ip)]
     ip: Vec<IpAddr>,
     /// Its IPv6 address on the first network
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = values::ip6)]
     ip6: Vec<Ipv6Addr>,
     /// Its MAC address on the first network
     #[arg(long, value_name = "MAC", value_parser = values::mac)]

@@ -1,6 +1,6 @@
 //! Values of flags. clap says which flag cannot be what; what is said here is what it can be.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -13,6 +13,14 @@ use crate::wire::MacAddr;
 /// What to give.
 pub fn ip(text: &str) -> Result<IpAddr, String> {
     read(text, "an IP address, as 172.19.0.9 or fd00:19::9")
+}
+
+/// An IPv6 address.
+///
+/// # Errors
+/// What to give.
+pub fn ip6(text: &str) -> Result<Ipv6Addr, String> {
+    read(text, "an IPv6 address, as fd00:19::9")
 }
 
 /// An address with the length of its prefix.
