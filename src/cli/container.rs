@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -20,7 +20,7 @@ use crate::control::show::{self, ContainerRow, Filters};
 use crate::io::netns::{Descriptors, Target, allow_ipv6, open_inside};
 
 /// How long `stop` waits before it kills, as Docker.
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// List containers.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,8 @@ pub struct PsArgs {
     /// Whole ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Only these: name=PART, id=, status=, network=, label=KEY[=VALUE], exited=CODE
+    /// Only these: name=PART, id=, status=, network=, label=KEY[=VALUE], exited=CODE, publish=PORT, expose=PORT,
+    /// before=NAME, since=NAME, ancestor=IMAGE
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A template for each line, as {{.Names}}, 'table {{.Names}}\t{{.Ports}}', or json
@@ -101,8 +102,9 @@ pub fn ps(global: &Global, arguments: &PsArgs) -> anyhow::Result<u8> {
     let filters = Filters::read(&arguments.filter, &ContainerRow::FILTERS)?;
     let last = if arguments.latest { Some(1) } else { arguments.last };
     let all = arguments.all || last.is_some() || filters.has("status") || filters.has("exited");
-    let mut rows: Vec<ContainerRow> =
-        Daemon::connect(&global.socket())?.call(Request::ContainerList { all })?;
+    let mut daemon = Daemon::connect(&global.socket())?;
+    let mut rows: Vec<ContainerRow> = daemon.call(Request::ContainerList { all })?;
+    between(&mut daemon, &filters, &mut rows)?;
     rows.retain(|row| row.fits(&filters));
     rows.truncate(last.unwrap_or(usize::MAX));
     if global.json {
@@ -112,10 +114,27 @@ pub fn ps(global: &Global, arguments: &PsArgs) -> anyhow::Result<u8> {
         let len = if arguments.no_trunc { 64 } else { 12 };
         return output::print(&rows.iter().map(|row| format!("{:.len$}\n", row.id)).collect::<String>());
     }
-    if let Some(format) = &arguments.format {
+    if let Some(format) = arguments.format.as_ref().filter(|format| *format != "table") {
         return output::print(&show::container_format(&rows, format, arguments.no_trunc)?);
     }
     output::print(&show::container_table(&rows, arguments.no_trunc))
+}
+
+/// Keeps those that were made `before` or `since` others.
+fn between(daemon: &mut Daemon, filters: &Filters, rows: &mut Vec<ContainerRow>) -> anyhow::Result<()> {
+    if !filters.has("before") && !filters.has("since") {
+        return Ok(());
+    }
+    let everybody: Vec<ContainerRow> = daemon.call(Request::ContainerList { all: true })?;
+    let place = |id: &str| everybody.iter().position(|row| row.id == id);
+    for (key, is_older) in [("before", true), ("since", false)] {
+        for name in filters.values(key) {
+            let at = place(&find(daemon, name)?.id.to_string());
+            // The youngest come first.
+            rows.retain(|row| if is_older { place(&row.id) > at } else { place(&row.id) < at });
+        }
+    }
+    Ok(())
 }
 
 /// `tapswitch inspect`.
@@ -124,31 +143,45 @@ pub fn ps(global: &Global, arguments: &PsArgs) -> anyhow::Result<u8> {
 /// When something is not known, or the template makes no sense.
 pub fn inspect(global: &Global, arguments: InspectArgs) -> anyhow::Result<u8> {
     let mut daemon = Daemon::connect(&global.socket())?;
-    let mut found = Vec::new();
-    for name in arguments.names {
-        let one: Vec<serde_json::Value> = if arguments.kind.as_deref() == Some("network") {
-            daemon.call(Request::NetworkInspect { names: vec![name] })?
-        } else {
-            match daemon.call(Request::ContainerInspect { names: vec![name.clone()] }) {
-                Err(error) if arguments.kind.is_none() && is_refused(&error, Kind::UnknownContainer) => {
-                    // As docker inspect, which looks for everything of that name.
-                    daemon.call(Request::NetworkInspect { names: vec![name] }).map_err(|_| error)?
-                }
-                other => other?,
+    inspect_each(&arguments.names, arguments.format.as_deref(), |name| {
+        let names = || vec![name.to_owned()];
+        if arguments.kind.as_deref() == Some("network") {
+            return daemon.call(Request::NetworkInspect { names: names() });
+        }
+        match daemon.call(Request::ContainerInspect { names: names() }) {
+            Err(error) if arguments.kind.is_none() && is_refused(&error, Kind::UnknownContainer) => {
+                // As docker inspect, which looks for everything of that name.
+                let nothing = |_| anyhow!(error.to_string().replacen("such container", "such object", 1));
+                daemon.call(Request::NetworkInspect { names: names() }).map_err(nothing)
             }
-        };
-        found.extend(one);
-    }
-    print_inspected(&found, arguments.format.as_deref())
+            other => other,
+        }
+    })
 }
 
-/// Prints what was inspected: all of it, or what a template picks out of each.
+/// Prints what can be had of what was named: all of it, or what a template picks out of each.
 ///
 /// # Errors
-/// When the template makes no sense.
-pub fn print_inspected(found: &[serde_json::Value], format: Option<&str>) -> anyhow::Result<u8> {
-    let Some(format) = format.filter(|format| *format != "json") else {
-        return output::print(&show::json(found));
+/// When one of them is not known, or the template makes no sense.
+pub(super) fn inspect_each(
+    names: &[String],
+    format: Option<&str>,
+    mut look: impl FnMut(&str) -> anyhow::Result<Vec<serde_json::Value>>,
+) -> anyhow::Result<u8> {
+    let mut found = Vec::new();
+    let outcome = super::each(names, |name| {
+        found.extend(look(name)?);
+        Ok(())
+    });
+    print_inspected(&found, format)?;
+    outcome
+}
+
+fn print_inspected(found: &[serde_json::Value], format: Option<&str>) -> anyhow::Result<u8> {
+    let format = match format {
+        None => return output::print(&show::json(found)),
+        Some("json") => return output::print(&format!("{}\n", serde_json::to_string(found)?)),
+        Some(format) => format,
     };
     let template = show::Template::new(format)?;
     let mut text = String::new();
@@ -232,6 +265,30 @@ pub fn stop(global: &Global, names: &[String], grace: Option<u64>) -> anyhow::Re
         println!("{name}");
         Ok(())
     })
+}
+
+/// `tapswitch kill [-s SIGNAL] NAME..`.
+///
+/// # Errors
+/// When one of them does not run.
+pub fn kill(global: &Global, names: &[String], signal: Signal) -> anyhow::Result<u8> {
+    let mut daemon = Daemon::connect(&global.socket())?;
+    super::each(names, |name| {
+        let signal = signal as i32;
+        let () = daemon.call(Request::ContainerSignal { name: name.to_owned(), signal })?;
+        println!("{name}");
+        Ok(())
+    })
+}
+
+/// A signal's name with or without `SIG`, or its number, as clap reads it.
+///
+/// # Errors
+/// What it is not.
+pub fn parse_signal(text: &str) -> Result<Signal, String> {
+    let named = format!("SIG{}", text.to_uppercase().trim_start_matches("SIG")).parse().ok();
+    let numbered = || text.parse::<i32>().ok().and_then(|number| Signal::try_from(number).ok());
+    named.or_else(numbered).ok_or_else(|| "give a signal's name or number, as TERM or 15".to_owned())
 }
 
 /// How long a container may take to end.

@@ -138,6 +138,15 @@ enum Command {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Send a signal to containers
+    Kill {
+        /// Its name or number
+        #[arg(short, long, default_value = "KILL", value_parser = container::parse_signal)]
+        signal: nix::sys::signal::Signal,
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Forget containers that have ended
     Rm {
         /// Kill them first
@@ -278,6 +287,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Stop { time, names } => container::stop(global, &names, time),
         Command::Restart { time, names } => run::restart(global, &names, time),
         Command::Start { names } => run::start(global, &names),
+        Command::Kill { signal, names } => container::kill(global, &names, signal),
         Command::Rm { force, names, .. } => container::rm(global, &names, force),
         Command::Logs { follow, name } => container::logs(global, &name, follow),
         Command::Wait { names } => container::wait(global, &names),

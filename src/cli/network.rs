@@ -1,23 +1,23 @@
 //! `network …`.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
-use std::net::IpAddr;
+use std::io::Write;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, anyhow, bail};
 use ipnet::IpNet;
 
 use super::client::{Daemon, is_refused};
-use super::container::enter;
+use super::container::{Entered, enter, inspect_each};
 use super::{Global, key_value, output, values};
 use crate::control::Kind;
 use crate::control::ipam::SubnetSpec;
-use crate::control::model::{Driver, EndpointSpec, NetworkSpec};
+use crate::control::model::{Driver, EndpointSpec, LinkSpec, NetworkSpec};
 use crate::control::options::{NetworkOptions, comma_list};
-use crate::control::requests::{Joined, NetworkCreated, Request, Status};
+use crate::control::requests::{Joined, NetworkCreated, Request, RouterRequest, Status};
 use crate::control::show::{self, Filters, NetworkRow};
-use crate::io;
+use crate::io::{self, host};
 
 /// Networks: create, list, change, remove.
 #[derive(Debug, clap::Subcommand)]
@@ -47,6 +47,9 @@ pub enum NetworkCommand {
     },
     /// Show networks in full, as Docker does
     Inspect {
+        /// Accepted: all there is is shown
+        #[arg(short, long, hide = true)]
+        verbose: bool,
         /// A template in Go's language: {{.IPAM.Config}}, {{json .Options}}, {{range .Containers}}…{{end}}
         #[arg(short, long, value_name = "TEMPLATE")]
         format: Option<String>,
@@ -57,15 +60,24 @@ pub enum NetworkCommand {
     /// Remove networks that nobody is on
     #[command(visible_alias = "remove")]
     Rm {
+        /// Do not mind those that are not there
+        #[arg(short, long)]
+        force: bool,
         /// Names or ids
         #[arg(required = true, value_name = "NETWORK")]
         names: Vec<String>,
     },
-    /// Put a running container on one more network
+    /// Put a container on one more network; one that has ended is on it when it runs again
     Connect {
         /// Its address there
         #[arg(long, value_parser = values::ip)]
         ip: Vec<IpAddr>,
+        /// Its IPv6 address there
+        #[arg(long, value_name = "IP")]
+        ip6: Vec<Ipv6Addr>,
+        /// Use the exposed ports of a container there, under a name of one's own
+        #[arg(long, value_name = "NAME[:ALIAS]")]
+        link: Vec<LinkSpec>,
         /// One more name for it there
         #[arg(long, value_name = "NAME")]
         alias: Vec<String>,
@@ -76,6 +88,9 @@ pub enum NetworkCommand {
     },
     /// Take a container off a network
     Disconnect {
+        /// Accepted: nothing holds a container on a network here
+        #[arg(short, long, hide = true)]
+        force: bool,
         /// Name or id of the network
         network: String,
         /// Name or id of the container
@@ -96,10 +111,10 @@ pub enum NetworkCommand {
     },
     /// Remove every network that nobody is on
     Prune {
-        /// Do not ask, which is done at a terminal only
+        /// Do not ask
         #[arg(short, long)]
         force: bool,
-        /// Only these: label=KEY[=VALUE]
+        /// Only these: label=KEY[=VALUE], label!=KEY[=VALUE], until=AGE or TIME
         #[arg(long, value_name = "KEY=VALUE")]
         filter: Vec<String>,
     },
@@ -135,6 +150,15 @@ pub struct CreateArgs {
     /// Metadata
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::label)]
     label: Vec<String>,
+    /// Kept and shown: whoever is here may join anyway
+    #[arg(long)]
+    attachable: bool,
+    /// Where it is: here
+    #[arg(long, hide = true, value_parser = ["local"])]
+    scope: Option<String>,
+    /// Who hands addresses out
+    #[arg(long, hide = true, value_parser = ["default"])]
+    ipam_driver: Option<String>,
     /// An option, by its short key or Docker's: icc=false, masquerade=false, masquerade_to=IP,
     /// masquerade_to6=IP, masquerade_ports=LO-HI, host_binding=IP, uplink=NAME, forward=false, ra=true,
     /// mss_clamp=pmtu, mtu=9000, bridge_name=NAME, iface_prefix=eth, inhibit_ipv4=true, dns=IP,IP,
@@ -163,33 +187,33 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
             rows.retain(|row| row.fits(&filters));
             if global.json {
                 output::json(&rows)
+            } else if let Some(format) = format.filter(|format| format != "table") {
+                output::print(&show::network_format(&rows, &format, no_trunc)?)
             } else if quiet {
                 let len = if no_trunc { 64 } else { 12 };
                 output::print(&rows.iter().map(|row| format!("{:.len$}\n", row.id)).collect::<String>())
-            } else if let Some(format) = format {
-                output::print(&show::network_format(&rows, &format, no_trunc)?)
             } else {
                 output::print(&show::network_table(&rows, no_trunc))
             }
         }
-        NetworkCommand::Inspect { format, names } => {
-            let found: Vec<serde_json::Value> = daemon.call(Request::NetworkInspect { names })?;
-            super::container::print_inspected(&found, format.as_deref())
-        }
-        NetworkCommand::Rm { names } => super::each(&names, |name| {
-            let removed: String = daemon.call(Request::NetworkRemove { name: name.to_owned() })?;
-            println!("{removed}");
+        NetworkCommand::Inspect { format, names, .. } => inspect_each(&names, format.as_deref(), |name| {
+            daemon.call(Request::NetworkInspect { names: vec![name.to_owned()] })
+        }),
+        NetworkCommand::Rm { force, names } => super::each(&names, |name| {
+            match daemon.call::<String>(Request::NetworkRemove { name: name.to_owned() }) {
+                Ok(removed) => println!("{removed}"),
+                Err(error) if force && is_refused(&error, Kind::UnknownNetwork) => {}
+                Err(error) => return Err(error),
+            }
             Ok(())
         }),
-        NetworkCommand::Connect { ip, alias, network, container } => {
-            let endpoint = EndpointSpec { addresses: ip, aliases: alias, ..EndpointSpec::on(&network) };
-            let ipv6 = daemon.call(Request::ConnectPlan { container: container.clone(), network })?;
-            let descriptors = enter(&mut daemon, &container, ipv6)?;
-            let _: Joined =
-                daemon.call_with(Request::Connect { container, endpoint }, &descriptors.borrow())?;
-            Ok(0)
+        NetworkCommand::Connect { ip, ip6, link, alias, network, container } => {
+            let addresses = ip.into_iter().chain(ip6.into_iter().map(IpAddr::from)).collect();
+            let endpoint =
+                EndpointSpec { addresses, aliases: alias, connected: true, ..EndpointSpec::on(&network) };
+            connect(&mut daemon, container, endpoint, link)
         }
-        NetworkCommand::Disconnect { network, container } => {
+        NetworkCommand::Disconnect { network, container, .. } => {
             let () = daemon.call(Request::Disconnect { container, network })?;
             Ok(0)
         }
@@ -201,11 +225,12 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
             Ok(0)
         }
         NetworkCommand::Prune { force, filter } => {
-            let filters = Filters::read(&filter, &["label"])?;
+            let filters = Filters::read(&filter, &["label", "label!", "until"])?;
+            let until = until(&filters)?;
             if !force && !is_sure()? {
                 return Ok(0);
             }
-            let removed = prune(&mut daemon, &filters)?;
+            let removed = prune(&mut daemon, &filters, until)?;
             if !removed.is_empty() {
                 println!("Deleted Networks:\n{}\n", removed.join("\n"));
             }
@@ -214,13 +239,53 @@ pub fn run(global: &Global, command: NetworkCommand) -> anyhow::Result<u8> {
     }
 }
 
-/// Removes unused networks: all, or those of some labels, one by one; what is in use by then stays.
-fn prune(daemon: &mut Daemon, filters: &Filters) -> anyhow::Result<Vec<String>> {
-    if !filters.has("label") {
+/// Puts a container on a network, with links to others there: all of it, or nothing.
+fn connect(
+    daemon: &mut Daemon,
+    container: String,
+    endpoint: EndpointSpec,
+    links: Vec<LinkSpec>,
+) -> anyhow::Result<u8> {
+    let network = endpoint.network.clone();
+    let plan = Request::ConnectPlan { container: container.clone(), network: network.clone() };
+    let descriptors = match daemon.call::<Option<bool>>(plan)? {
+        Some(ipv6) => Some(enter(daemon, &container, ipv6)?),
+        None => None,
+    };
+    let handed = descriptors.as_ref().map(Entered::borrow).unwrap_or_default();
+    let request = Request::Connect { container: container.clone(), endpoint };
+    let _: Option<Joined> = daemon.call_with(request, &handed)?;
+    for link in links {
+        let request = Request::Router(RouterRequest::Link { name: container.clone(), link });
+        if let Err(error) = daemon.call::<()>(request) {
+            let () = daemon.call(Request::Disconnect { container, network })?;
+            return Err(error);
+        }
+    }
+    Ok(0)
+}
+
+/// The moment before which networks were made that are to go.
+fn until(filters: &Filters) -> anyhow::Result<Option<u64>> {
+    let moment = |text: &str| {
+        show::moment(text, host::now_ns()).with_context(|| {
+            format!(
+                "failed to parse value as time or duration: \"{text}\": until takes an age, as 24h or 1h30m, or a \
+                 time, as 2026-01-31T12:00:00"
+            )
+        })
+    };
+    let moments = filters.values("until").map(moment).collect::<anyhow::Result<Vec<u64>>>()?;
+    Ok(moments.into_iter().min())
+}
+
+/// Removes unused networks: all, or those that filters let through, one by one; what is in use by then stays.
+fn prune(daemon: &mut Daemon, filters: &Filters, until: Option<u64>) -> anyhow::Result<Vec<String>> {
+    if until.is_none() && !filters.has("label") && !filters.has("label!") {
         return daemon.call(Request::NetworkPrune);
     }
     let mut rows: Vec<NetworkRow> = daemon.call(Request::NetworkList)?;
-    rows.retain(|row| row.is_dangling() && row.fits(filters));
+    rows.retain(|row| row.is_pruned(filters, until));
     let mut removed = Vec::new();
     for row in rows {
         match daemon.call::<String>(Request::NetworkRemove { name: row.id }) {
@@ -232,17 +297,13 @@ fn prune(daemon: &mut Daemon, filters: &Filters) -> anyhow::Result<Vec<String>> 
     Ok(removed)
 }
 
-/// Asks as Docker does, where there is somebody to answer.
+/// Asks as Docker does; silence is no.
 fn is_sure() -> anyhow::Result<bool> {
-    let input = std::io::stdin();
-    if !input.is_terminal() {
-        return Ok(true);
-    }
     println!("WARNING! This will remove all custom networks not used by at least one container.");
     print!("Are you sure you want to continue? [y/N] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
-    input.read_line(&mut answer)?;
+    std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y"))
 }
 
@@ -305,6 +366,7 @@ fn spec(arguments: CreateArgs) -> anyhow::Result<NetworkSpec> {
         subnets,
         ipv6: arguments.ipv6,
         internal: arguments.internal,
+        attachable: arguments.attachable,
         options,
         labels,
         lab: None,

@@ -134,7 +134,7 @@ mod tests {
     fn mistakes_are_told_in_one_line() {
         let error = |arguments: &ReplayArgs| format!("{:#}", run(arguments).err().unwrap());
         let unknown = error(&arguments("ping.pcap", Some("alise"), None));
-        assert_eq!(unknown, "container 'alise' is not known: did you mean 'alice'?");
+        assert_eq!(unknown, "No such container: alise: did you mean 'alice'?");
         let no_capture = error(&arguments("ping.txt", None, None));
         assert!(
             no_capture.ends_with("ping.txt: unknown file format: neither pcap nor pcapng"),

@@ -6,7 +6,7 @@
 //! (its id) or why it does not.
 
 use std::io::IsTerminal;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -54,6 +54,9 @@ pub struct RunArgs {
     /// Its address on the first network
     #[arg(long, value_name = "IP", value_parser = values::ip)]
     ip: Vec<IpAddr>,
+    /// Its IPv6 address on the first network
+    #[arg(long, value_name = "IP")]
+    ip6: Vec<Ipv6Addr>,
     /// Its MAC address on the first network
     #[arg(long, value_name = "MAC", value_parser = values::mac)]
     mac_address: Option<MacAddr>,
@@ -192,12 +195,12 @@ pub fn start(global: &Global, names: &[String]) -> anyhow::Result<u8> {
     super::each(names, |name| {
         let mut daemon = Daemon::connect(&global.socket())?;
         let facts: ContainerFacts = daemon.call(Request::ContainerFind { name: name.to_owned() })?;
-        if facts.pid.is_some() {
-            bail!("container '{name}' is running already");
-        }
         drop(daemon);
-        let face = Face { tty: facts.spec.terminal, ..Face::DETACHED };
-        launch(global, &Plan { again: true, ..Plan::new(facts.spec) }, face, false)?;
+        // One that runs stays as it is, as in Docker.
+        if facts.pid.is_none() {
+            let face = Face { tty: facts.spec.terminal, ..Face::DETACHED };
+            launch(global, &Plan { again: true, ..Plan::new(facts.spec) }, face, false)?;
+        }
         println!("{name}");
         Ok(())
     })
@@ -317,7 +320,7 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         networks.push(EndpointSpec::on(crate::control::model::DEFAULT_NETWORK));
     }
     if let Some(first) = networks.first_mut() {
-        first.addresses.extend(arguments.ip);
+        first.addresses.extend(arguments.ip.into_iter().chain(arguments.ip6.into_iter().map(IpAddr::from)));
         first.mac = arguments.mac_address.or(first.mac);
         first.aliases.extend(arguments.network_alias);
     }

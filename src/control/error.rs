@@ -117,10 +117,10 @@ mod tests {
 
     #[test]
     fn one_line_and_snake_case() {
-        let refused = Refused::new(Kind::UnknownNetwork, "network 'a\n\u{1b}b' is not known");
-        assert_eq!(refused.to_string(), "network 'a  b' is not known");
+        let refused = Refused::new(Kind::UnknownNetwork, "network a\n\u{1b}b not found");
+        assert_eq!(refused.to_string(), "network a  b not found");
         let json = serde_json::to_string(&refused).unwrap();
-        assert_eq!(json, r#"{"kind":"unknown_network","message":"network 'a  b' is not known"}"#);
+        assert_eq!(json, r#"{"kind":"unknown_network","message":"network a  b not found"}"#);
         assert_eq!(serde_json::from_str::<Refused>(&json).unwrap(), refused);
     }
 }

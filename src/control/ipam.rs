@@ -52,17 +52,17 @@ impl SubnetSpec {
     ) -> Result<Vec<Self>, Refused> {
         let mut specs: Vec<Self> = subnets.iter().copied().map(Self::from).collect();
         for range in ranges {
-            let spec = holder(&mut specs, "IP range", *range)?;
-            once("IP range", &mut spec.range, *range)?;
+            let spec = holder(&mut specs, "range", *range)?;
+            once("range", &mut spec.range, *range)?;
         }
         for gateway in gateways {
             let spec = holder(&mut specs, "gateway", IpNet::from(*gateway))?;
             once("gateway", &mut spec.gateway, *gateway)?;
         }
         for (name, address) in aux {
-            let spec = holder(&mut specs, "auxiliary address", IpNet::from(*address))?;
+            let spec = holder(&mut specs, "aux-address", IpNet::from(*address))?;
             let mut slot = spec.aux.get(name).copied();
-            once("auxiliary address", &mut slot, *address)?;
+            once("aux-address", &mut slot, *address)?;
             spec.aux.insert(name.clone(), *address);
         }
         Ok(specs)
@@ -77,7 +77,7 @@ fn holder<'a>(specs: &'a mut [SubnetSpec], flag: &str, part: IpNet) -> Result<&'
         } else {
             part.to_string()
         };
-        bad(format!("{flag} {part} lies in no given subnet: give the subnet that contains it"))
+        bad(format!("no matching subnet for {flag} {part}: give the subnet that contains it"))
     })
 }
 
@@ -137,6 +137,19 @@ pub enum LeaseError {
     /// A container has it.
     #[error("{0} is in use")]
     InUse(IpAddr),
+}
+
+impl LeaseError {
+    /// The IP version that it is about.
+    pub const fn version(&self) -> &'static str {
+        let is_ipv4 = match self {
+            Self::Full(prefix) => matches!(prefix, IpNet::V4(_)),
+            Self::Outside(address, _) | Self::Reserved(address, ..) | Self::InUse(address) => {
+                address.is_ipv4()
+            }
+        };
+        if is_ipv4 { "IPv4" } else { "IPv6" }
+    }
 }
 
 impl Subnet {
@@ -254,9 +267,14 @@ impl Subnet {
         if self.take(address) {
             return Ok(());
         }
-        let reason = if self.prefix.contains(&address) { "is not free" } else { "is outside" };
         let prefix = self.prefix;
-        Err(bad(format!("{what} {address} {reason} in subnet {prefix}: choose another address of it")))
+        let reason = match prefix.contains(&address) {
+            true => "Address already in use, or the subnet's own, in",
+            false => "it is outside",
+        };
+        Err(bad(format!(
+            "failed to allocate {what} ({address}): {reason} {prefix}: choose another address of it"
+        )))
     }
 
     /// The subnet's first and last address where they mean "the subnet" and "everybody": IPv4 but
@@ -568,14 +586,20 @@ mod tests {
             aux: aux.iter().map(|(name, text)| ((*name).to_owned(), text.parse().unwrap())).collect(),
         };
         let table = [
-            (spec(Some("10.2.0.1"), None, &[]), "gateway 10.2.0.1 is outside in subnet"),
-            (spec(Some("10.1.0.0"), None, &[]), "gateway 10.1.0.0 is not free"),
+            (spec(Some("10.2.0.1"), None, &[]), "failed to allocate gateway (10.2.0.1): it is outside"),
+            (
+                spec(Some("10.1.0.0"), None, &[]),
+                "failed to allocate gateway (10.1.0.0): Address already in use",
+            ),
             (spec(None, Some("10.0.0.0/8"), &[]), "range 10.0.0.0/8 is no part"),
             (spec(None, Some("10.1.0.9/28"), &[]), "range 10.1.0.9/28 is no part"),
-            (spec(None, None, &[("a", "10.1.0.1")]), "auxiliary address 'a' 10.1.0.1 is not free"),
+            (
+                spec(None, None, &[("a", "10.1.0.1")]),
+                "failed to allocate auxiliary address 'a' (10.1.0.1): Address already in use",
+            ),
             (
                 spec(None, None, &[("a", "10.1.0.5"), ("b", "10.1.0.5")]),
-                "auxiliary address 'b' 10.1.0.5 is not free",
+                "failed to allocate auxiliary address 'b' (10.1.0.5): Address already in use",
             ),
         ];
         for (spec, why) in table {
@@ -583,10 +607,7 @@ mod tests {
             assert!(refused.message.starts_with(why), "{} / {why}", refused.message);
         }
         let lost = SubnetSpec::assemble(&[prefix], &[], &["10.9.0.1".parse().unwrap()], &[]).unwrap_err();
-        assert_eq!(
-            lost.message,
-            "gateway 10.9.0.1 lies in no given subnet: give the subnet that contains it"
-        );
+        assert_eq!(lost.message, "no matching subnet for gateway 10.9.0.1: give the subnet that contains it");
         let gateways = ["10.1.0.1".parse().unwrap(), "10.1.0.2".parse().unwrap()];
         let twice = SubnetSpec::assemble(&[prefix], &[], &gateways, &[]).unwrap_err();
         assert_eq!(twice.message, "gateway is given twice for the same subnet (first as 10.1.0.1): give one");

@@ -183,6 +183,11 @@ impl FromStr for PublishSpec {
             let form = "[IP:][HOST[-HOST]:]CONT[-CONT][/tcp|udp], as 8000:80, 127.0.0.1:53:53/udp or [fd00::1]:8000:80";
             Refused::new(Kind::BadPort, format!("publish '{text}' {why}: write {form}"))
         };
+        if text.contains('=') {
+            return short(text)
+                .ok_or_else(|| bad("has other keys than published, target, protocol"))?
+                .parse();
+        }
         let (rest, protocol) = split_protocol(text)?;
         let (address, rest) = split_address(rest).map_err(bad)?;
         let (host, container) = match rest.split_once(':') {
@@ -200,6 +205,24 @@ impl FromStr for PublishSpec {
         }
         Ok(Self { address, host, container })
     }
+}
+
+/// Docker's long form, `published=8000,target=80,protocol=tcp`, as the short one.
+fn short(text: &str) -> Option<String> {
+    let (mut host, mut inner, mut protocol) = ("", None, "tcp");
+    for setting in text.split(',') {
+        match setting.split_once('=')? {
+            ("published", ports) => host = ports,
+            ("target", ports) => inner = Some(ports),
+            ("protocol", name) => protocol = name,
+            ("mode", "ingress" | "host") => {}
+            _ => return None,
+        }
+    }
+    let inner = inner?;
+    let text =
+        if host.is_empty() { format!("{inner}/{protocol}") } else { format!("{host}:{inner}/{protocol}") };
+    Some(text).filter(|text| !text.contains('='))
 }
 
 /// The address in front of a publish's ports, if there is one, and what follows it.

@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn an_unknown_port_is_refused() {
         let refused = Replay::new(&demo(), Some("alise")).err().map(|refused| refused.message);
-        let expected = "container 'alise' is not known: did you mean 'alice'?";
+        let expected = "No such container: alise: did you mean 'alice'?";
         assert_eq!(refused.as_deref(), Some(expected));
     }
 

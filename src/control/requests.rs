@@ -72,15 +72,15 @@ pub enum Request {
         /// Names or ids.
         names: Vec<String>,
     },
-    /// What joining a network takes. Answer: whether the container needs IPv6 for it.
+    /// What joining a network takes. Answer: whether the container needs IPv6 for it; null when it does not run.
     ConnectPlan {
         /// Name or id of the container.
         container: String,
         /// Name or id of the network.
         network: String,
     },
-    /// Put a running container on one more network. Descriptors: an opened `/dev/net/tun`
-    /// and a `NETLINK_ROUTE` socket, both from inside it.
+    /// Put a container on one more network. Answer: [`Joined`], or null. Descriptors, when it runs: an opened
+    /// `/dev/net/tun` and a `NETLINK_ROUTE` socket, both from inside it.
     Connect {
         /// Name or id of the container.
         container: String,

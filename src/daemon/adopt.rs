@@ -49,7 +49,7 @@ impl Daemon {
             let adopted = tap.map(|(tap, inside)| self.adopt_port(id, endpoint, tap, inside));
             if !matches!(adopted, Some(Ok(()))) {
                 // Its interface was removed inside, or was still to be held when the former daemon ended.
-                self.model.disconnect(&id.to_string(), &endpoint.network.to_string())?;
+                self.model.leave(&id.to_string(), &endpoint.network.to_string())?;
             }
         }
         // It has left these networks, and the former daemon did not come to removing their interfaces.

@@ -128,7 +128,7 @@ impl Daemon {
         Ok(id)
     }
 
-    fn write_files(&self, id: Id) -> std::io::Result<Created> {
+    pub(super) fn write_files(&self, id: Id) -> std::io::Result<Created> {
         let directory = self.runtime.create(id)?;
         self.runtime.forget_exit(id);
         let container = self.model.container(id).ok_or(std::io::ErrorKind::NotFound)?;
@@ -297,11 +297,12 @@ impl Daemon {
         })
     }
 
-    /// Whether a container may join a network at all, before the client looks into it.
+    /// Whether a container may join a network at all, before the client looks into it, if it runs.
     pub(super) fn connect_plan(&self, word: &str, network: &str) -> Handled {
         let container = self.model.find_container(word)?;
         self.model.check_joins(container, network)?;
-        now(self.model.find_network(network)?.has_ipv6())
+        let has_ipv6 = self.model.find_network(network)?.has_ipv6();
+        now(Some(has_ipv6).filter(|_| container.is_alive() || container.kind != ContainerKind::Run))
     }
 
     pub(super) fn connect(
@@ -311,19 +312,28 @@ impl Daemon {
         configure: bool,
         descriptors: Vec<OwnedFd>,
     ) -> Handled {
+        let id = self.model.find_container(word)?.id;
+        let runs = self.model.container(id).is_some_and(|it| it.is_alive() || it.kind != ContainerKind::Run);
+        if !runs {
+            self.model.connect_later(word, spec)?;
+            return now(None::<Joined>);
+        }
         let mut descriptors = descriptors.into_iter();
         let tun = next(&mut descriptors, "a TAP")?;
         let netlink = netlink(next(&mut descriptors, "a netlink socket")?)?;
-        let (container, endpoint) = self.model.connect(word, spec)?;
-        let (id, endpoint) = (container.id, endpoint.clone());
+        let before = self.ways_out(id);
+        let endpoint = self.model.connect(word, spec)?.1.clone();
         // What it publishes may come in by this network now.
         if let Err(refused) = self.tell_switch() {
             self.model.disconnect(word, &endpoint.network.to_string())?;
             return Err(refused);
         }
         let held = self.to_be_held(id, &tun);
+        self.replace_default_routes(id, before);
+        let joined = self.ways_out(id);
         if let Err(refused) = self.attach(id, &endpoint, tun, &Place::Inside(&netlink), configure) {
             self.model.disconnect(word, &endpoint.network.to_string())?;
+            self.replace_default_routes(id, joined);
             return Err(refused);
         }
         if let Some(tap) = held {
@@ -340,6 +350,9 @@ impl Daemon {
         }
         let container = self.model.find_container(word)?;
         let id = container.id;
+        if !container.is_alive() {
+            return now(self.model.disconnect_later(word, network)?);
+        }
         let before = self.ways_out(id);
         let endpoint = self.model.disconnect(word, network)?;
         self.remove_interface(id, &endpoint);
@@ -571,7 +584,7 @@ impl Daemon {
         let networks = self.networks_of(id);
         for endpoint in container.endpoints.clone() {
             self.detach(&endpoint);
-            let _ = self.model.disconnect(&id.to_string(), &endpoint.network.to_string());
+            let _ = self.model.leave(&id.to_string(), &endpoint.network.to_string());
         }
         self.membership_changed(&networks);
     }

@@ -10,7 +10,7 @@ use crate::control::model::{ContainerKind, Endpoint};
 use crate::control::{Id, Refused};
 use crate::dataplane::{Change, PortId};
 use crate::io::device::Device;
-use crate::io::netlink::{LinkConfig, Netlink, NetlinkError};
+use crate::io::netlink::{LinkConfig, Netlink, NetlinkError, Route};
 use crate::io::sys::tun::{Attached, attached};
 use crate::io::tap::{OffloadTap, PlainTap};
 
@@ -117,18 +117,25 @@ impl Daemon {
         })
     }
 
-    /// A container has left a network: where that was its way out, it gets the next there is.
+    /// A container has joined or left a network: where its way out is another one now, that takes the former's
+    /// place, if both are there; a new interface brings its route itself.
     pub(super) fn replace_default_routes(&self, container: Id, before: [Option<(Id, IpAddr)>; 2]) {
-        let changed = self.ways_out(container).into_iter().zip(before).filter(|(now, before)| now != before);
-        for (network, gateway) in changed.filter_map(|(now, _)| now) {
-            let netlink = self.containers.get(&container).and_then(|shell| shell.netlink.as_ref());
-            let endpoints = self.model.container(container).into_iter().flat_map(|it| &it.endpoints);
-            let port = endpoints.into_iter().find(|it| it.network == network).map(|it| PortId(it.port));
-            let link = port.and_then(|port| self.links.get(&port)).filter(|link| link.is_configured);
-            if let (Some(netlink), Some(link)) = (netlink, link) {
-                // An interface that was taken down inside has no use for a route.
-                let _ = add_default_route(netlink, link.index, gateway);
-            }
+        let Some(netlink) = self.containers.get(&container).and_then(|shell| shell.netlink.as_ref()) else {
+            return;
+        };
+        let index = |network: Id| {
+            let mut endpoints = self.model.container(container)?.endpoints.iter();
+            let port = PortId(endpoints.find(|it| it.network == network)?.port);
+            self.links.get(&port).filter(|link| link.is_configured).map(|link| link.index)
+        };
+        let route = |way: Option<(Id, IpAddr)>| {
+            way.and_then(|(network, gateway)| Some(Route::default_via(gateway, index(network)?)))
+        };
+        for (now, before) in self.ways_out(container).into_iter().zip(before).filter(|(now, old)| now != old)
+        {
+            // Routes that were changed inside stay so, and an interface that was taken down there has no use for one.
+            let _ = route(before).map(|route| netlink.delete_route(route));
+            let _ = route(now).map(|route| netlink.add_route(route));
         }
     }
 

@@ -281,6 +281,7 @@ impl Daemon {
                 mac: Some(endpoint.mac),
                 addresses: endpoint.addresses.iter().map(IpNet::addr).collect(),
                 aliases: endpoint.aliases.clone(),
+                connected: false,
             })
         });
         let endpoints = endpoints.collect();

@@ -426,7 +426,7 @@ fn what_cannot_be_captured(lab: &Lab) {
         ("-i moon", "there is nothing called 'moon' to capture on"),
         ("-i alice:eth7", "there is nothing called 'alice:eth7' to capture on"),
         ("-i alise", "'alise'"),
-        ("-i net:nat", "network 'nat' is not known"),
+        ("-i net:nat", "network nat not found"),
         ("-i alice -i moon", "'moon'"),
     ] {
         let said = lab.refused(&format!("capture {write} {words}"));

@@ -96,7 +96,7 @@ const LINES: &[(&str, Then)] = &[
     // The end of each.
     ("docker stop -t 0 one two", Says("one\ntwo\n")),
     ("docker start one", Says("one\n")),
-    ("docker kill one", Type("'tapswitch stop -t 0 NAME'")),
+    ("docker kill one", Says("one\n")),
     ("docker stop --time=0 one", Says("one\n")),
     ("docker rm one two", Says("one\ntwo\n")),
     ("docker rm -fv three four router web db client", Says("router\n")),

@@ -83,7 +83,8 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(holds_within(PATIENCE, &mut holds), "did not come: {what}");
 }
 
-fn holds_within(patience: Duration, holds: &mut impl FnMut() -> bool) -> bool {
+/// Whether something comes true in time.
+pub(crate) fn holds_within(patience: Duration, holds: &mut impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while !holds() {
         if start.elapsed() > patience {

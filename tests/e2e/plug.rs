@@ -153,7 +153,7 @@ fn what_cannot_be_plugged(lab: &Lab) {
     );
     let foreign = lab.foreign();
     let pid = foreign.pid();
-    assert!(lab.refused(&format!("plug box --network moon --pid {pid}")).contains("'moon' is not known"));
+    assert!(lab.refused(&format!("plug box --network moon --pid {pid}")).contains("moon not found"));
     assert!(
         lab.refused(&format!("plug box --network bridge --pid {pid} --ifname lo"))
             .contains("'lo' is not allowed")

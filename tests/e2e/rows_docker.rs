@@ -182,7 +182,19 @@ XXXXXXXXXXXX        none                null                local
     let names: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
     assert_eq!((names[0].as_str(), names.len()), ("Deleted Networks:", 19));
     assert_eq!(masked(&lab.ok("network ls")), ls);
-    assert_eq!(lab.ok("network prune"), "");
+    assert_eq!(lab.ok("network prune --force"), "");
+    // Without an answer nothing is removed.
+    lab.ok("network create --label team=blue net1");
+    let asked = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you \
+                 want to continue? [y/N] ";
+    assert_eq!(lab.ok("network prune"), asked);
+    assert_eq!(lab.ok("network prune -f --filter label!=team"), "");
+    assert_eq!(lab.ok("network prune -f --filter until=24h"), "", "it is younger");
+    assert!(
+        lab.refused("network prune -f --filter until=soon")
+            .contains("failed to parse value as time or duration")
+    );
+    assert_eq!(lab.ok("network prune -f --filter label=team=blue"), "Deleted Networks:\nnet1\n\n");
 }
 
 /// The transcript of `docker network inspect bridge`, with the two keys that came after it.
@@ -336,7 +348,7 @@ fn row_06_network_create(lab: &Lab) {
         ),
         (
             "network create -o com.docker.network.bridge.name=br7 two",
-            "bridge name 'br7' belongs to network 'net3'",
+            "conflicts with network net3 (br7): networks have same bridge name",
         ),
         ("network set net3 -o iface_prefix=eth", "is fixed when the network is created"),
         ("network create net1", "network with name net1 already exists"),

@@ -25,8 +25,8 @@ const SERVER: &str = "give the address of a name server, as 10.0.0.53";
 const BOOL: &str = "give true or false";
 const PORT: &str = "write a port from 1 to 65535, or two with '-' between";
 const SOURCE: &str = "write 192.0.2.0/24, 192.0.2.7 or 2001:db8::/32";
-const NETWORKS: &str = "network 'x' is not known: 'tapswitch network ls' lists them";
-const CONTAINERS: &str = "container 'x' is not known: 'tapswitch ps -a' lists them";
+const NETWORKS: &str = "network x not found: 'tapswitch network ls' lists them";
+const CONTAINERS: &str = "No such container: x: 'tapswitch ps -a' lists them";
 const NAME: &str = "name 'a b' is not allowed: use letters, digits, ";
 const DEVICE: &str = "interface name 'a/b' is not allowed: use 1 to 15 characters";
 const TEMPLATE: &str = "template '{{' has a '{{' without '}}': close it";
@@ -66,6 +66,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("network create --dns", "network create --dns x n", SERVER),
     ("network create --label", "network create --label =x n", VARIABLE),
     ("network create --opt", "network create --opt icc=maybe n", "option 'icc' cannot be 'maybe': it takes true or false"),
+    ("network create --scope", "network create --scope swarm n", "[possible values: local]"),
+    ("network create --ipam-driver", "network create --ipam-driver x n", "[possible values: default]"),
     ("network ls --filter", "network ls --filter type=x", "invalid filter 'type=x': it takes builtin, custom"),
     ("network ls --format", "network ls --format {{", TEMPLATE),
     ("network inspect <names>", "network inspect x", NETWORKS),
@@ -74,6 +76,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("network connect <network>", "network connect x one", NETWORKS),
     ("network connect <container>", "network connect net1 x", CONTAINERS),
     ("network connect --ip", "network connect --ip x net2 one", IP),
+    ("network connect --ip6", "network connect --ip6 x net2 one", "invalid IPv6 address"),
+    ("network connect --link", "network connect --link :x net2 one", "lacks a name: write NAME or NAME:ALIAS"),
     ("network connect --alias", "network connect --alias a~b net2 one", NAME),
     ("network disconnect <network>", "network disconnect x one", NETWORKS),
     ("network disconnect <container>", "network disconnect net1 x", CONTAINERS),
@@ -84,6 +88,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("run --name", "run --name a~b true", NAME),
     ("run --network", "run --network net1:colour=red true", "'colour=red': the settings are ip=, mac=, alias= and ifname="),
     ("run --ip", "run --ip x true", IP),
+    ("run --ip6", "run --ip6 x true", "invalid IPv6 address"),
     ("run --mac-address", "run --mac-address x true", MAC),
     ("run --network-alias", "run --network net1 --network-alias a~b true", NAME),
     ("run --publish", "run --publish 99999:80 true", PORT),
@@ -104,7 +109,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("ps --filter", "ps --filter status=x", "invalid filter 'status=x': it takes created, "),
     ("ps --format", "ps --format {{", TEMPLATE),
     ("ps --last", "ps --last x", NUMBER),
-    ("inspect <names>", "inspect x", CONTAINERS),
+    ("inspect <names>", "inspect x", "No such object: x: 'tapswitch ps -a' lists them"),
     ("inspect --format", "inspect --format {{ one", TEMPLATE),
     ("inspect --type", "inspect --type x one", "[possible values: container, network]"),
     ("stop <names>", "stop x", CONTAINERS),
@@ -112,6 +117,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("start <names>", "start x", CONTAINERS),
     ("restart <names>", "restart x", CONTAINERS),
     ("restart --time", "restart --time -1s one", "takes no '-1'"),
+    ("kill <names>", "kill x", CONTAINERS),
+    ("kill --signal", "kill --signal x one", "give a signal's name or number, as TERM or 15"),
     ("rm <names>", "rm x", CONTAINERS),
     ("logs <name>", "logs x", CONTAINERS),
     ("wait <names>", "wait x", CONTAINERS),

@@ -111,7 +111,7 @@ fn each_mistake_stands_at_its_place() {
         ("[network.n]\nsubnets = []", "2:1: key 'subnets' of a network is not known in this version"),
         (
             "[network.n]\ngateway = \"10.0.0.1\"",
-            "2:11: gateway 10.0.0.1 lies in no given subnet: give the subnet that contains it",
+            "2:11: no matching subnet for gateway 10.0.0.1: give the subnet that contains it",
         ),
         (
             "[network.n]\noptions = { icc = \"no\" }",
@@ -130,7 +130,7 @@ fn each_mistake_stands_at_its_place() {
             "[network.\"a b\"]\n",
             "1:10: network name 'a b' is not allowed: use letters, digits, '_', '.' and '-', a letter or digit first, 128 at most",
         ),
-        ("[network.bridge]\n", "1:10: network with name bridge already exists (id"),
+        ("[network.bridge]\n", "1:10: operation is not permitted on predefined bridge network"),
         ("network = 5", "1:11: 'network' must be a table"),
         ("[network]\nn = 5", "2:5: network 'n' must be a table"),
         ("[[check]]\non = \"web\"", "1:3: key 'check' of a lab is not known in this version"),
@@ -154,7 +154,7 @@ fn each_mistake_stands_at_its_place() {
             "[container.c]\npublish = [\"80:80\", \"80:81\"]",
             "2:21: container 'c' cannot publish 0.0.0.0:80/tcp: itself has 0.0.0.0:80 already",
         ),
-        ("[container.c]\nlinks = [\"moon\"]", "2:10: container 'moon' is not known"),
+        ("[container.c]\nlinks = [\"moon\"]", "2:10: No such container: moon"),
         ("[container.c]\nlinks = \"c\"", "2:9: container 'c' cannot be linked to itself"),
         (
             "[uplink.wan]\nip = \"1.1.1.1/24\"",
@@ -173,7 +173,7 @@ fn each_mistake_stands_at_its_place() {
             "3:7: 'mtu' of uplink 'wan' must be a whole number in its range",
         ),
         ("[[route]]\nvia = \"172.17.0.9\"", "1:1: a route takes a 'prefix', such as 10.1.0.0/16"),
-        ("[[route]]\nprefix = \"10.9.0.0/16\"\ndev = \"moon\"", "1:1: network 'moon' is not known"),
+        ("[[route]]\nprefix = \"10.9.0.0/16\"\ndev = \"moon\"", "1:1: network moon not found"),
         ("route = 5", "1:9: 'route' must be tables, each headed [[route]]"),
         ("[[rule]]\nfrom = \"10.0.0.0/8\"", "1:1: a rule takes an 'action': allow, drop or reject"),
         (
@@ -187,7 +187,7 @@ fn each_mistake_stands_at_its_place() {
         ),
         (
             "[container.c]\nnetworks = [\"net\"]",
-            "2:13: network 'net' is not known: 'tapswitch network ls' lists them",
+            "2:13: network net not found: 'tapswitch network ls' lists them",
         ),
         ("[container.c]\nnetworks = \"net\"", "2:12: 'networks' of container 'c' must be a list of networks"),
         (
@@ -204,7 +204,7 @@ fn each_mistake_stands_at_its_place() {
         ),
         (
             "[container.c]\nnetworks = [{ name = \"bridge\", ip = \"1.1.1.1\" }]",
-            "2:13: address 1.1.1.1 is outside network 'bridge': choose one in 172.17.0.0/16",
+            "2:13: user specified IP address is supported on user defined networks only: 1.1.1.1 cannot be chosen on network 'bridge'",
         ),
         (
             "[container.c]\nnetworks = [{ name = \"bridge\", mac = \"2\" }]",
@@ -265,10 +265,10 @@ networks = ["net2", "net3", "tiny"]
     assert_eq!(
         found,
         [
-            "test.toml:3:13: network 'net9' is not known: did you mean 'net1'?",
+            "test.toml:3:13: network net9 not found: did you mean 'net1'?",
             "test.toml:7:10: Pool overlaps with other one on this address space: subnet 172.19.128.0/17 of network 'net2' overlaps 172.19.0.0/16 of network 'net1': choose another subnet",
             "test.toml:9:11: 'subnet' of network 'net3' cannot be '172.19.0.0/33': it takes a subnet such as 172.19.0.0/16",
-            "test.toml:15:29: network 'tiny': no free address is left in 10.0.0.0/30: disconnect a container, or use a larger subnet",
+            "test.toml:15:29: no available IPv4 addresses on this network's address pools: tiny: no free address is left in 10.0.0.0/30: disconnect a container, or use a larger subnet",
         ]
     );
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::joins::not_connected;
 use super::{Endpoint, EndpointSpec, Link, LinkSpec, Model, Unswitched};
 use crate::control::naming::{check_hostname, check_name, generate};
 use crate::control::ports::{Exposed, Publish, PublishSpec};
@@ -149,6 +150,15 @@ pub struct Container {
     pub unswitched: Option<Unswitched>,
     /// Where it is connected, in order of connecting.
     pub endpoints: Vec<Endpoint>,
+    /// Where it is to be connected whenever it runs, by names of networks, `host` and `none` among them.
+    #[serde(default)]
+    pub joins: Vec<EndpointSpec>,
+    /// The name of the network that it was made on; `default` is `bridge`.
+    #[serde(default)]
+    pub mode: String,
+    /// The next number for an interface of each prefix: none is given twice while it runs.
+    #[serde(default)]
+    pub next_interface: BTreeMap<String, u32>,
     /// Ports that can be reached from outside, while it lives.
     pub publishes: Vec<Publish>,
     /// Who may call what it publishes without saying who; empty: everybody.
@@ -167,6 +177,16 @@ impl Container {
         match self.endpoints.len() {
             0 | 1 => self.name.clone(),
             _ => format!("{}:{}", self.name, endpoint.ifname),
+        }
+    }
+
+    /// Notes that an interface has this name: the next one of its prefix has a higher number.
+    pub(super) fn count_interface(&mut self, ifname: &str) {
+        let prefix = ifname.trim_end_matches(|c: char| c.is_ascii_digit());
+        let number = ifname.strip_prefix(prefix).and_then(|digits| digits.parse::<u32>().ok());
+        if let Some(next) = number.and_then(|number| number.checked_add(1)) {
+            let known = self.next_interface.entry(prefix.to_owned()).or_default();
+            *known = next.max(*known);
         }
     }
 
@@ -205,11 +225,16 @@ impl Model {
             return Err(Refused::new(Kind::BadState, text));
         }
         self.containers.remove(&id);
-        if let Err(refused) = self.create_container(spec, id, now_ns) {
+        // It is where it was at the end, and its links hold as before, whether or not the others live.
+        let spec = ContainerSpec { networks: former.joins.clone(), links: Vec::new(), ..spec.clone() };
+        if let Err(refused) = self.create_container(&spec, id, now_ns) {
             self.containers.insert(id, former);
             return Err(refused);
         }
-        self.container_mut(id).into_iter().for_each(|it| it.created_ns = former.created_ns);
+        self.container_mut(id).into_iter().for_each(|it| {
+            (it.created_ns, it.mode, it.links) =
+                (former.created_ns, former.mode.clone(), former.links.clone());
+        });
         Ok(Arc::unwrap_or_clone(former))
     }
 
@@ -230,37 +255,44 @@ impl Model {
         if !container.is_alive() {
             return Err(Refused::new(
                 Kind::BadState,
-                format!(
-                    "container '{name}' has ended and cannot join network '{}': run it again",
-                    spec.network
-                ),
+                format!("container '{name}' has ended: 'tapswitch start {name}' runs it again"),
             ));
         }
         self.check_joins(container, &spec.network)?;
-        let endpoint = self.plan_endpoint(name, id, &container.endpoints, spec)?;
+        let endpoint = self.plan_endpoint(container, &container.endpoints, spec)?;
+        let wish = self.named(spec);
         self.take(&endpoint);
         let network = endpoint.network;
-        self.container_mut(id).into_iter().for_each(|it| it.endpoints.push(endpoint.clone()));
+        self.container_mut(id).into_iter().for_each(|it| {
+            it.count_interface(&endpoint.ifname);
+            it.endpoints.push(endpoint.clone());
+            it.joins.push(wish.clone());
+        });
         let joined =
             self.all_endpoints().find(|(owner, endpoint)| owner.id == id && endpoint.network == network);
         joined.ok_or_else(|| unknown(word))
     }
 
-    /// Takes a container off a network and frees its addresses and port there.
+    /// Takes a container off a network for good, and frees its addresses and port there.
     ///
     /// # Errors
     /// `unknown_container`, `unknown_network`, `ambiguous`, `not_connected`.
     pub fn disconnect(&mut self, word: &str, network: &str) -> Result<Endpoint, Refused> {
+        let endpoint = self.leave(word, network)?;
+        let (id, name) = (self.find_container(word)?.id, self.find_any_network(network)?.name.clone());
+        self.unjoin(id, &name);
+        Ok(endpoint)
+    }
+
+    /// The same until the container runs again.
+    ///
+    /// # Errors
+    /// As [`Model::disconnect`].
+    pub fn leave(&mut self, word: &str, network: &str) -> Result<Endpoint, Refused> {
         let container = self.find_container(word)?;
         let network = self.find_any_network(network)?;
-        let not_connected = || {
-            Refused::new(
-                Kind::NotConnected,
-                format!("container '{}' is not connected to network '{}'", container.name, network.name),
-            )
-        };
         let at = container.endpoints.iter().position(|endpoint| endpoint.network == network.id);
-        let at = at.ok_or_else(not_connected)?;
+        let at = at.ok_or_else(|| not_connected(&container.name, &network.name))?;
         let id = container.id;
         let endpoint = self.container_mut(id).map(|container| container.endpoints.remove(at));
         let endpoint = endpoint.ok_or_else(|| unknown(word))?;
@@ -335,7 +367,12 @@ impl Model {
         Ok(container)
     }
 
-    fn plan_container(&self, spec: &ContainerSpec, id: Id, now_ns: u64) -> Result<Container, Refused> {
+    pub(super) fn plan_container(
+        &self,
+        spec: &ContainerSpec,
+        id: Id,
+        now_ns: u64,
+    ) -> Result<Container, Refused> {
         let name = match &spec.name {
             Some(name) => name.clone(),
             None => generate(id.seed(), |name| self.containers.values().any(|other| other.name == name)),
@@ -346,18 +383,9 @@ impl Model {
         for (host, _) in &spec.extra_hosts {
             check_hostname(host)?;
         }
-        let unswitched = self.plan_unswitched(&name, spec)?;
-        let mut endpoints = Vec::new();
-        for wish in spec.networks.iter().filter(|_| unswitched.is_none()) {
-            endpoints.push(self.plan_endpoint(&name, id, &endpoints, wish)?);
-        }
-        // Nobody forwards to the host's own ports, nor to a container that is alone.
-        let publishes =
-            if unswitched.is_none() { self.plan_publishes(&name, &endpoints, spec)? } else { Vec::new() };
-        let links = self.plan_links(&name, id, &endpoints, &spec.links)?;
-        Ok(Container {
+        let mut container = Container {
             id,
-            name,
+            name: name.clone(),
             hostname,
             command: spec.command.clone(),
             image: spec.image.clone(),
@@ -370,14 +398,28 @@ impl Model {
             changed_ns: now_ns,
             extra_hosts: spec.extra_hosts.clone(),
             dns: spec.dns.clone(),
-            unswitched,
-            endpoints,
-            publishes,
+            unswitched: self.plan_unswitched(&name, spec)?,
+            endpoints: Vec::new(),
+            joins: spec.networks.iter().map(|wish| self.named(wish)).collect(),
+            mode: self.mode(spec),
+            next_interface: BTreeMap::new(),
+            publishes: Vec::new(),
             publish_from: spec.publish_from.clone(),
             exposed: spec.expose.clone(),
-            links,
+            links: Vec::new(),
             labels: spec.labels.clone(),
-        })
+        };
+        if container.unswitched.is_none() {
+            for wish in &spec.networks {
+                let endpoint = self.plan_endpoint(&container, &container.endpoints, wish)?;
+                container.count_interface(&endpoint.ifname);
+                container.endpoints.push(endpoint);
+            }
+            // Nobody forwards to the host's own ports, nor to a container that is alone.
+            container.publishes = self.plan_publishes(&container.name, &container.endpoints, spec)?;
+        }
+        container.links = self.plan_links(&container.name, id, &container.endpoints, &spec.links)?;
+        Ok(container)
     }
 
     pub(super) fn check_container_name(&self, what: &str, name: &str, id: Id) -> Result<(), Refused> {
@@ -396,7 +438,15 @@ impl Model {
                     ("host port", "'tapswitch network set NETWORK -o host_port=false'".to_owned())
                 }
                 ContainerKind::Run | ContainerKind::Plugged => {
-                    ("container", format!("'tapswitch rm {name}'"))
+                    return Err(Refused::new(
+                        Kind::NameTaken,
+                        format!(
+                            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to \
+                             remove (or rename) that container to be able to reuse that name: 'tapswitch rm {name}', or \
+                             choose another",
+                            same.id
+                        ),
+                    ));
                 }
             };
             let id = same.id.short();
@@ -409,8 +459,5 @@ impl Model {
 }
 
 fn unknown(word: &str) -> Refused {
-    Refused::new(
-        Kind::UnknownContainer,
-        format!("container '{word}' is not known: 'tapswitch ps -a' lists them"),
-    )
+    Refused::new(Kind::UnknownContainer, format!("No such container: {word}: 'tapswitch ps -a' lists them"))
 }

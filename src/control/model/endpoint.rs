@@ -6,7 +6,8 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Container, FarEnd, Model, Network};
+use super::joins::already;
+use super::{Container, ContainerKind, FarEnd, Model, Network};
 use crate::control::ipam::LeaseError;
 use crate::control::naming::{check_hostname, check_interface};
 use crate::control::{Id, Kind, Refused};
@@ -18,7 +19,7 @@ use crate::wire::MacAddr;
 pub struct EndpointSpec {
     /// The network's name or id.
     pub network: String,
-    /// The interface inside; the first free of `eth0`, `eth1`, ... if none is given.
+    /// The interface inside; the next of `eth0`, `eth1`, ... if none is given.
     pub ifname: Option<String>,
     /// `02:42` and the IPv4 address if none is given.
     pub mac: Option<MacAddr>,
@@ -26,6 +27,9 @@ pub struct EndpointSpec {
     pub addresses: Vec<IpAddr>,
     /// More names for it on this network.
     pub aliases: Vec<String>,
+    /// By `network connect`: Docker shows what was asked for there in another way than at `run`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub connected: bool,
 }
 
 impl EndpointSpec {
@@ -39,9 +43,12 @@ impl FromStr for EndpointSpec {
     type Err = Refused;
 
     /// `NETWORK[:KEY=VALUE[,KEY=VALUE]..]` with `ip`, `mac`, `alias` and `ifname`; `ip` and `alias`
-    /// may be repeated.
+    /// may be repeated. Docker's `name=NETWORK,KEY=VALUE..` is the same.
     fn from_str(text: &str) -> Result<Self, Refused> {
-        let (network, settings) = text.split_once(':').unwrap_or((text, ""));
+        let (network, settings) = match text.strip_prefix("name=") {
+            Some(dockers) => dockers.split_once(',').unwrap_or((dockers, "")),
+            None => text.split_once(':').unwrap_or((text, "")),
+        };
         if let Some(name) = text.strip_prefix("container:").filter(|name| !name.contains('=')) {
             let message = format!(
                 "network '{text}': 'tapswitch exec {name} CMD' runs a command in that container's network"
@@ -55,10 +62,10 @@ impl FromStr for EndpointSpec {
                 Refused::new(Kind::BadOption, message)
             };
             match setting.split_once('=') {
-                Some(("ip", ip)) => {
+                Some(("ip" | "ip6", ip)) => {
                     spec.addresses.push(ip.parse().map_err(|_| bad("give an address, as ip=172.19.0.9"))?)
                 }
-                Some(("mac", mac)) => {
+                Some(("mac" | "mac-address", mac)) => {
                     spec.mac = Some(mac.parse().map_err(|_| bad("give six bytes, as mac=02:42:ac:13:00:09"))?)
                 }
                 Some(("alias", alias)) => spec.aliases.push(alias.to_owned()),
@@ -93,26 +100,21 @@ pub struct Endpoint {
 }
 
 impl Model {
-    /// Decides everything about an endpoint of container `id`, which has `existing` ones already.
+    /// Decides everything about an endpoint of a container, which has `existing` ones already.
     pub(super) fn plan_endpoint(
         &self,
-        name: &str,
-        id: Id,
+        container: &Container,
         existing: &[Endpoint],
         spec: &EndpointSpec,
     ) -> Result<Endpoint, Refused> {
+        let (id, name) = (container.id, &container.name);
         let network = self.find_joinable(name, &spec.network)?;
         if existing.iter().any(|endpoint| endpoint.network == network.id) {
-            return Err(Refused::new(
-                Kind::AlreadyConnected,
-                format!(
-                    "endpoint with name {name} already exists in network {}: name each network once",
-                    network.name
-                ),
-            ));
+            return Err(already(name, &network.name));
         }
+        check_addresses(container, network, &spec.addresses)?;
         check_aliases(network, &spec.aliases)?;
-        let ifname = plan_ifname(name, existing, spec.ifname.as_deref(), &network.options.iface_prefix)?;
+        let ifname = plan_ifname(container, existing, spec.ifname.as_deref(), &network.options.iface_prefix)?;
         let addresses = self.plan_addresses(network, &spec.addresses)?;
         let endpoint_id = id.derive(network.id);
         let mac = self.plan_mac(network, spec.mac, &addresses, endpoint_id)?;
@@ -153,7 +155,8 @@ impl Model {
             return Err(Refused::new(
                 Kind::BadAddress,
                 format!(
-                    "address {stray} is outside network '{}': choose one in {}",
+                    "Invalid address {stray}: It does not belong to any of this network's subnets: on '{}' choose one \
+                     in {}",
                     network.name,
                     subnets.join(" or ")
                 ),
@@ -182,11 +185,19 @@ impl Model {
         match error {
             LeaseError::Full(_) => Refused::new(
                 Kind::PoolFull,
-                format!("network '{name}': {error}: disconnect a container, or use a larger subnet"),
+                format!(
+                    "no available {} addresses on this network's address pools: {name}: {error}: disconnect a \
+                     container, or use a larger subnet",
+                    error.version()
+                ),
             ),
-            LeaseError::Outside(..) | LeaseError::Reserved(..) => {
+            LeaseError::Outside(..) => {
                 Refused::new(Kind::BadAddress, format!("network '{name}': {error}: choose another address"))
             }
+            LeaseError::Reserved(..) => Refused::new(
+                Kind::BadAddress,
+                format!("Address already in use: on network '{name}' {error}: choose another"),
+            ),
             LeaseError::InUse(address) => {
                 let has = |endpoint: &Endpoint| endpoint.addresses.iter().any(|net| net.addr() == *address);
                 let owner = self.endpoints(network.id).into_iter().find(|(_, endpoint)| has(endpoint));
@@ -306,6 +317,21 @@ impl Model {
     }
 }
 
+/// On network `bridge` addresses are handed out, not chosen, as in Docker; but who was there may come back.
+fn check_addresses(container: &Container, network: &Network, wishes: &[IpAddr]) -> Result<(), Refused> {
+    match wishes.first() {
+        Some(wish) if network.is_default() && container.kind == ContainerKind::Run => Err(Refused::new(
+            Kind::BadAddress,
+            format!(
+                "user specified IP address is supported on user defined networks only: {wish} cannot be chosen on \
+                 network '{}', 'tapswitch network create --subnet CIDR NAME' makes one where it can",
+                network.name
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn check_aliases(network: &Network, aliases: &[String]) -> Result<(), Refused> {
     for alias in aliases {
         check_hostname(alias)?;
@@ -323,23 +349,28 @@ fn check_aliases(network: &Network, aliases: &[String]) -> Result<(), Refused> {
     }
 }
 
-/// The interface wished for, or the first free of `eth0`, `eth1`, ..., or whatever the network calls them.
+/// The interface wished for, or the next of `eth0`, `eth1`, ..., or whatever the network calls them.
 fn plan_ifname(
-    container: &str,
+    container: &Container,
     existing: &[Endpoint],
     wish: Option<&str>,
     prefix: &str,
 ) -> Result<String, Refused> {
     let taken = |name: &str| existing.iter().any(|endpoint| endpoint.ifname == name);
     let Some(wish) = wish else {
-        let names = (0..=existing.len()).map(|number| format!("{prefix}{number}"));
-        return Ok(names.into_iter().find(|name| !taken(name)).unwrap_or_default());
+        let next = container.next_interface.get(prefix).copied().unwrap_or_default();
+        let name = format!("{prefix}{next}");
+        // After too many joins the name has no room for its number, and numbers are given again.
+        let fits = Some(name).filter(|name| !taken(name) && check_interface(name).is_ok());
+        let lowest =
+            || (0..=existing.len()).map(|number| format!("{prefix}{number}")).find(|name| !taken(name));
+        return Ok(fits.or_else(lowest).unwrap_or_default());
     };
     check_interface(wish)?;
     if taken(wish) {
         return Err(Refused::new(
             Kind::NameTaken,
-            format!("container '{container}' has an interface '{wish}' already: choose another name"),
+            format!("container '{}' has an interface '{wish}' already: choose another name", container.name),
         ));
     }
     Ok(wish.to_owned())

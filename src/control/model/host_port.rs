@@ -19,8 +19,7 @@ impl Model {
     /// # Errors
     /// `unknown_network`, `name_taken`, `pool_full`, `mac_in_use`.
     pub fn plug_host(&mut self, network: Id, now_ns: u64) -> Result<&Container, Refused> {
-        let unknown =
-            || Refused::new(Kind::UnknownNetwork, format!("network '{}' is not known", network.short()));
+        let unknown = || Refused::new(Kind::UnknownNetwork, format!("network {} not found", network.short()));
         let on = self.network(network).filter(|it| it.uplink.is_none()).ok_or_else(unknown)?;
         let endpoint = EndpointSpec {
             ifname: Some(on.bridge_name()),

@@ -221,7 +221,7 @@ mod tests {
                 Kind::BadLink,
                 "containers 'web' and 'alone' share no network: connect them to one first",
             ),
-            ("alcie", Kind::UnknownContainer, "container 'alcie' is not known: did you mean 'alice'?"),
+            ("alcie", Kind::UnknownContainer, "No such container: alcie: did you mean 'alice'?"),
             ("alice:a b", Kind::BadName, "host name 'a b' is not allowed"),
             (
                 "old",

@@ -13,6 +13,7 @@
 mod container;
 mod endpoint;
 mod host_port;
+mod joins;
 mod link;
 mod network;
 mod publish;
@@ -372,13 +373,17 @@ impl Lost {
             "uplink" => "tapswitch uplink ls",
             _ => "tapswitch ps -a",
         };
+        // In Docker's words, where it has any.
+        let lost = match what {
+            "network" => format!("network {word} not found"),
+            "container" => format!("No such container: {word}"),
+            _ => format!("{what} '{word}' is not known"),
+        };
         match self {
             Self::Unknown { nearest: Some(nearest) } => {
-                Refused::new(unknown, format!("{what} '{word}' is not known: did you mean '{nearest}'?"))
+                Refused::new(unknown, format!("{lost}: did you mean '{nearest}'?"))
             }
-            Self::Unknown { nearest: None } => {
-                Refused::new(unknown, format!("{what} '{word}' is not known: '{list}' lists them"))
-            }
+            Self::Unknown { nearest: None } => Refused::new(unknown, format!("{lost}: '{list}' lists them")),
             Self::Ambiguous { names } => Refused::new(
                 Kind::Ambiguous,
                 format!("{what} id '{word}' fits {}: give more of it, or a name", names.join(", ")),

@@ -56,6 +56,8 @@ pub struct NetworkSpec {
     pub ipv6: bool,
     /// Without a way out.
     pub internal: bool,
+    /// Docker's flag, which is kept and shown: whoever is here may join anyway.
+    pub attachable: bool,
     /// Keys (full or short) and values; of the same option, the last one counts.
     pub options: Vec<(String, String)>,
     /// Free for the user.
@@ -88,6 +90,9 @@ pub struct Network {
     pub uplink: Option<Uplink>,
     /// Without a way out.
     pub internal: bool,
+    /// Docker's flag, which is shown.
+    #[serde(default)]
+    pub attachable: bool,
     /// Its settings.
     pub options: NetworkOptions,
     /// Free for the user.
@@ -188,7 +193,7 @@ impl Model {
             ));
         }
         self.check_unused(network)?;
-        let unknown = || Refused::new(Kind::UnknownNetwork, format!("network '{word}' is not known"));
+        let unknown = || Refused::new(Kind::UnknownNetwork, format!("network {word} not found"));
         self.unplug_host(id);
         self.drop_network(id).ok_or_else(unknown)
     }
@@ -235,7 +240,7 @@ impl Model {
             *network = changed;
             &*network
         });
-        network.ok_or_else(|| Refused::new(Kind::UnknownNetwork, format!("network '{word}' is not known")))
+        network.ok_or_else(|| Refused::new(Kind::UnknownNetwork, format!("network {word} not found")))
     }
 
     /// Removes every network that nobody is connected to, but for `bridge`.
@@ -264,6 +269,7 @@ impl Model {
             subnets,
             uplink: None,
             internal: spec.internal,
+            attachable: spec.attachable,
             options,
             labels: spec.labels.clone(),
             lab: spec.lab.clone(),
@@ -309,7 +315,15 @@ impl Model {
                 ),
             ));
         }
-        if matches!(name, "default" | "container" | "any") {
+        if name == "default" || (name == DEFAULT_NETWORK && self.networks.values().any(Network::is_default)) {
+            return Err(Refused::new(
+                Kind::BadName,
+                format!(
+                    "operation is not permitted on predefined {name} network: choose another {what} name"
+                ),
+            ));
+        }
+        if matches!(name, "container" | "any") {
             return Err(Refused::new(
                 Kind::BadName,
                 format!("{what} name '{name}' has a meaning of its own: choose another"),
@@ -334,7 +348,7 @@ impl Model {
             Some(other) => Err(Refused::new(
                 Kind::NameTaken,
                 format!(
-                    "bridge name '{name}' belongs to {} '{}': choose another {BRIDGE_NAME}",
+                    "conflicts with {} {} ({name}): networks have same bridge name: choose another {BRIDGE_NAME}",
                     other.what(),
                     other.name
                 ),

@@ -1,6 +1,6 @@
 //! Published and exposed ports of containers.
 //!
-//! A published port belongs to the first network of its container that leads outside: there the
+//! A published port belongs to the network by which its container goes outside: there the
 //! container is reached. Two containers that live may not publish what a packet could mean both by.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -106,13 +106,15 @@ impl Model {
     }
 
     /// Where packets for a container arrive that come from outside, and where its own go out: its
-    /// address of an IP version on the first network that has a gateway and leads outside.
+    /// address of an IP version on the network that leads outside; of several the first by name, as in Docker
+    /// (`Endpoint.Less` in libnetwork's sandbox.go), in whatever order they were joined.
     pub fn way_out(&self, endpoints: &[Endpoint], ipv4: bool) -> Option<(&Network, usize, IpAddr)> {
-        endpoints.iter().enumerate().find_map(|(index, endpoint)| {
+        let ways = endpoints.iter().enumerate().filter_map(|(index, endpoint)| {
             let network = self.network(endpoint.network)?;
             let address = endpoint.addresses.iter().map(|net| net.addr()).find(|it| it.is_ipv4() == ipv4)?;
             (!network.internal && network.uplink.is_none()).then_some((network, index, address))
-        })
+        });
+        ways.min_by(|(one, ..), (other, ..)| one.name.cmp(&other.name))
     }
 
     /// All publishes that a new container asks for.

@@ -321,13 +321,7 @@ mod tests {
                 Kind::RouteExists,
                 "there is a route to 10.9.0.0/16 via 172.19.0.3 already: 'tapswitch route del 10.9.0.0/16' first",
             ),
-            (
-                "10.0.0.0/8",
-                "",
-                "net9",
-                Kind::UnknownNetwork,
-                "network 'net9' is not known: did you mean 'net1'?",
-            ),
+            ("10.0.0.0/8", "", "net9", Kind::UnknownNetwork, "network net9 not found: did you mean 'net1'?"),
         ];
         for (prefix, via, dev, kind, message) in table {
             let why = refused(&mut model, |model| model.add_route(&spec(prefix, via, dev)).map(drop));

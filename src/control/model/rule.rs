@@ -349,7 +349,7 @@ mod tests {
                 Kind::BadRule,
                 "'nobody' of a rule is no network, container, address or prefix",
             ),
-            (spec("net:nobody", ""), Kind::UnknownNetwork, "network 'nobody' is not known"),
+            (spec("net:nobody", ""), Kind::UnknownNetwork, "network nobody not found"),
             (
                 spec("10.0.0.1/8", ""),
                 Kind::BadRule,

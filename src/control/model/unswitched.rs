@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::joins::not_connected;
 use super::{Container, ContainerKind, ContainerSpec, DEFAULT_NETWORK, EndpointSpec, Model, Network};
 use crate::control::{Id, Kind, Refused};
 
@@ -186,13 +187,11 @@ impl Model {
             ));
         }
         if container.unswitched != Some(network) {
-            return Err(Refused::new(
-                Kind::NotConnected,
-                format!("container '{}' is not connected to network '{}'", container.name, network.name()),
-            ));
+            return Err(not_connected(&container.name, network.name()));
         }
         let id = container.id;
         self.container_mut(id).into_iter().for_each(|it| it.unswitched = None);
+        self.unjoin(id, network.name());
         Ok(())
     }
 }

@@ -313,6 +313,7 @@ impl Model {
             subnets,
             uplink: Some(uplink),
             internal: false,
+            attachable: false,
             options,
             labels: std::collections::BTreeMap::new(),
             lab: spec.lab.clone(),
@@ -359,6 +360,9 @@ impl Model {
             dns: Vec::new(),
             unswitched: None,
             endpoints: vec![endpoint],
+            joins: Vec::new(),
+            mode: String::new(),
+            next_interface: Default::default(),
             publishes: Vec::new(),
             publish_from: Vec::new(),
             exposed: Vec::new(),
@@ -514,7 +518,10 @@ mod tests {
         assert_eq!(model.set_uplink("wan", &mtu).unwrap().options.mtu, 1400);
         let taken =
             EndpointSpec { addresses: vec!["198.51.100.2".parse().unwrap()], ..EndpointSpec::on("wan") };
-        assert!(model.plan_endpoint("outside", id(40), &[], &taken).is_err(), "the lease is still there");
+        assert!(
+            model.plan_endpoint(model.container(id(31)).unwrap(), &[], &taken).is_err(),
+            "the lease is still there"
+        );
     }
 
     #[test]
@@ -565,7 +572,11 @@ mod tests {
                 Kind::NameTaken,
                 "network with name net1 already exists",
             ),
-            (with(|it| it.name = "alice".to_owned()), Kind::NameTaken, "container 'alice' exists already"),
+            (
+                with(|it| it.name = "alice".to_owned()),
+                Kind::NameTaken,
+                "Conflict. The container name \"/alice\" is already in use",
+            ),
             (
                 with(|it| it.name = "any".to_owned()),
                 Kind::BadName,
@@ -595,7 +606,7 @@ mod tests {
             (
                 with(|it| it.addresses = vec!["198.51.100.0/24".parse().unwrap()]),
                 Kind::BadSubnet,
-                "gateway 198.51.100.0 is not free in subnet 198.51.100.0/24",
+                "failed to allocate gateway (198.51.100.0): Address already in use",
             ),
             (
                 with(|it| it.gateways = vec!["198.51.100.1".parse().unwrap()]),

@@ -1,5 +1,6 @@
 //! `-f KEY=VALUE` of listings, as Docker's: values of one key are alternatives, keys must all hold.
 
+use crate::control::ports::Exposed;
 use crate::control::{Kind, Refused};
 
 /// What some keys can be asked for; of others anything can be.
@@ -16,6 +17,9 @@ fn mistake(key: &str, value: &str) -> Option<String> {
     let wanted = match allowed {
         Some(allowed) if !allowed.contains(&value) => allowed.join(", "),
         None if key == "exited" && value.parse::<i32>().is_err() => "an exit code".to_owned(),
+        None if matches!(key, "publish" | "expose") && value.parse::<Exposed>().is_err() => {
+            "PORT[-PORT][/PROTO]".to_owned()
+        }
         _ => return None,
     };
     Some(format!("invalid filter '{key}={value}': it takes {wanted}"))
@@ -33,6 +37,7 @@ impl Filters {
     pub fn read(flags: &[String], known: &[&str]) -> Result<Self, Refused> {
         let one = |flag: &String| {
             let bad = |message: String| Err(Refused::new(Kind::BadOption, message));
+            // `label!=KEY` is a key that ends in '!'.
             match flag.split_once('=') {
                 Some((key, value)) if known.contains(&key) => match mistake(key, value) {
                     None => Ok((key.to_owned(), value.to_owned())),
@@ -55,7 +60,8 @@ impl Filters {
         self.values(key).next().is_some()
     }
 
-    fn values(&self, key: &str) -> impl Iterator<Item = &str> {
+    /// The values asked for.
+    pub fn values(&self, key: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
@@ -64,13 +70,14 @@ impl Filters {
         !self.has(key) || self.values(key).any(fits)
     }
 
-    /// Labels, which must all be there: `KEY`, or `KEY=VALUE`. `has` are written `KEY=VALUE`.
+    /// Labels, which must all be there, and those of `label!` not: `KEY`, or `KEY=VALUE`. `has` are written
+    /// `KEY=VALUE`.
     pub(super) fn labels(&self, has: &[String]) -> bool {
         let fits = |wanted: &str| {
             has.iter()
                 .any(|label| label == wanted || label.split_once('=').is_some_and(|(key, _)| key == wanted))
         };
-        self.values("label").all(fits)
+        self.values("label").all(fits) && !self.values("label!").any(fits)
     }
 }
 

@@ -37,7 +37,7 @@ pub fn inspect_network(model: &Model, network: &Network) -> Value {
             "Config": network.subnets.iter().map(subnet).collect::<Vec<_>>(),
         },
         "Internal": network.internal,
-        "Attachable": false,
+        "Attachable": network.attachable,
         "Ingress": false,
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": false,

@@ -11,7 +11,9 @@ use super::rows::state_name;
 use super::time::rfc3339;
 use crate::control::Model;
 use crate::control::ipam::Subnet;
-use crate::control::model::{Container, Endpoint, Link, Network, State, Unswitched};
+use crate::control::model::{
+    Container, DEFAULT_NETWORK, Endpoint, EndpointSpec, Link, Listed, Network, State, Unswitched,
+};
 
 /// What Docker says of a time that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -73,10 +75,12 @@ fn config(model: &Model, container: &Container) -> Value {
 
 fn host_config(model: &Model, container: &Container) -> Value {
     let link = |link: &Link| format!("/{}:/{}/{}", link.other, container.name, link.alias);
-    let links: Vec<String> = container.links.iter().map(link).collect();
+    let of_network =
+        |it: &&Link| container.joins.iter().any(|join| holds(model, container, it, &join.network));
+    let links: Vec<String> = container.links.iter().filter(|it| !of_network(it)).map(link).collect();
     let hosts: Vec<String> = container.extra_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect();
     json!({
-        "NetworkMode": network_mode(model, container),
+        "NetworkMode": container.mode,
         "PortBindings": port_bindings(container),
         "Dns": container.dns,
         "DnsOptions": [],
@@ -86,26 +90,30 @@ fn host_config(model: &Model, container: &Container) -> Value {
     })
 }
 
-/// The network that it began on; `default` is `bridge`.
-fn network_mode(model: &Model, container: &Container) -> String {
-    if let Some(network) = container.unswitched {
-        return network.name().to_owned();
-    }
-    let first = container.endpoints.first().and_then(|endpoint| model.network(endpoint.network));
-    match first {
-        Some(network) if !network.is_default() => network.name.clone(),
-        Some(_) | None => "default".to_owned(),
-    }
+/// Whether a link is one of a network of the user's: Docker shows it there, and those of network `bridge` among what
+/// the host is told. Where the two share no network any more, it was one of any.
+fn holds(model: &Model, container: &Container, link: &Link, network: &str) -> bool {
+    let other = model.container_named(&link.other);
+    let shared = |name: &str| other.is_some_and(|other| other.join(name).is_some());
+    let is_apart = !container.joins.iter().any(|join| shared(&join.network));
+    network != DEFAULT_NETWORK && (is_apart || shared(network))
+}
+
+/// The links of a container on one network.
+fn links(model: &Model, container: &Container, network: &str) -> Value {
+    let here = container.links.iter().filter(|link| holds(model, container, link, network));
+    let here: Vec<String> = here.map(|link| format!("{}:{}", link.other, link.alias)).collect();
+    if here.is_empty() { Value::Null } else { json!(here) }
 }
 
 /// Docker's keys; the addresses stand beside the networks when one is `bridge`, as in its first days.
 fn network_settings(model: &Model, container: &Container) -> Map<String, Value> {
     let networks = container.endpoints.iter().filter_map(|endpoint| {
         let network = model.network(endpoint.network)?;
-        Some((network, endpoint, inspect_endpoint(container, network, endpoint)))
+        Some((network, inspect_endpoint(model, container, network, endpoint)))
     });
     let networks: Vec<_> = networks.collect();
-    let default = networks.iter().find(|(network, ..)| network.is_default()).map(|(.., shown)| shown);
+    let default = networks.iter().find(|(network, _)| network.is_default()).map(|(_, shown)| shown);
     let mut settings = Map::new();
     let namespace = container.pid.map_or_else(String::new, |pid| format!("/proc/{pid}/ns/net"));
     let first = [
@@ -135,16 +143,18 @@ fn network_settings(model: &Model, container: &Container) -> Map<String, Value> 
         let value = default.and_then(|shown| shown.get(key)).cloned().unwrap_or(empty);
         settings.insert(key.to_owned(), value);
     }
-    let by_name = networks.into_iter().map(|(network, _, shown)| (network.name.clone(), shown));
+    let by_name = networks.into_iter().map(|(network, shown)| (network.name.clone(), shown));
     let unswitched = container.unswitched.filter(|_| container.is_alive());
     let unswitched =
         unswitched.map(|network| (network.name().to_owned(), on_unswitched(model, container, network)));
-    settings.insert("Networks".to_owned(), Value::Object(by_name.chain(unswitched).collect()));
+    let ended = container.joins.iter().filter(|_| !container.is_alive());
+    let ended = ended.map(|join| (join.network.clone(), on_nothing(model, container, join)));
+    settings.insert("Networks".to_owned(), Value::Object(by_name.chain(unswitched).chain(ended).collect()));
     settings
 }
 
 /// Docker's keys, then the interface inside and the port's alias: whose is which, said directly.
-fn inspect_endpoint(container: &Container, network: &Network, endpoint: &Endpoint) -> Value {
+fn inspect_endpoint(model: &Model, container: &Container, network: &Network, endpoint: &Endpoint) -> Value {
     let four = net(endpoint, IpAddr::is_ipv4);
     let six = net(endpoint, IpAddr::is_ipv6);
     let address = |net: Option<IpNet>| net.map_or_else(String::new, |net| net.addr().to_string());
@@ -153,12 +163,11 @@ fn inspect_endpoint(container: &Container, network: &Network, endpoint: &Endpoin
         let gateway = network.subnets.iter().map(Subnet::gateway).find(|gateway| gateway.is_ipv4() == ipv4);
         gateway.map_or_else(String::new, |gateway| gateway.to_string())
     };
-    // Where names resolve, the short id is one.
-    let aliases: Vec<String> = endpoint.aliases.iter().cloned().chain([container.id.short()]).collect();
-    json!({
-        "IPAMConfig": null,
-        "Links": null,
-        "Aliases": if network.is_default() { Value::Null } else { json!(aliases) },
+    let join = container.join(&network.name);
+    let mut shown = json!({
+        "IPAMConfig": ipam_config(join),
+        "Links": links(model, container, &network.name),
+        "Aliases": aliases(container, &network.name, &endpoint.aliases),
         "NetworkID": network.id,
         "EndpointID": endpoint.id,
         "Gateway": gateway(true),
@@ -168,21 +177,67 @@ fn inspect_endpoint(container: &Container, network: &Network, endpoint: &Endpoin
         "GlobalIPv6Address": address(six),
         "GlobalIPv6PrefixLen": length(six),
         "MacAddress": endpoint.mac,
-        "DriverOpts": null,
-        "Interface": endpoint.ifname,
-        "Port": endpoint.alias,
-    })
+        "DriverOpts": driver_opts(join),
+    });
+    // Ours: whose is which, said directly.
+    shown["Interface"] = json!(endpoint.ifname);
+    shown["Port"] = json!(endpoint.alias);
+    shown
+}
+
+/// What was asked for of addresses; `network connect` asks for as little as nothing.
+fn ipam_config(join: Option<&EndpointSpec>) -> Value {
+    let addresses = join.into_iter().flat_map(|join| &join.addresses);
+    let key = |ip: &IpAddr| if ip.is_ipv4() { "IPv4Address" } else { "IPv6Address" };
+    let config: Map<String, Value> = addresses.map(|ip| (key(ip).to_owned(), json!(ip))).collect();
+    if config.is_empty() { driver_opts(join) } else { Value::Object(config) }
+}
+
+/// None are known.
+fn driver_opts(join: Option<&EndpointSpec>) -> Value {
+    join.filter(|join| join.connected).map_or(Value::Null, |_| json!({}))
+}
+
+/// Where names resolve, the short id is one.
+fn aliases(container: &Container, network: &str, given: &[String]) -> Value {
+    if network == DEFAULT_NETWORK {
+        return container.join(network).filter(|join| join.connected).map_or(Value::Null, |_| json!([]));
+    }
+    json!(given.iter().cloned().chain([container.id.short()]).collect::<Vec<_>>())
+}
+
+/// What Docker says of a network that a container is on when it runs, which it does not.
+fn on_nothing(model: &Model, container: &Container, join: &EndpointSpec) -> Value {
+    let id = match model.find_listed(&join.network) {
+        Ok(Listed::Switched(network)) => network.id.to_string(),
+        Ok(Listed::Unswitched(network)) => model.unswitched(network).0.to_string(),
+        Err(_) => String::new(),
+    };
+    let is_switched = Unswitched::named(&join.network).is_none();
+    let mut shown = bare(&id, "");
+    shown["IPAMConfig"] = ipam_config(Some(join));
+    shown["DriverOpts"] = driver_opts(Some(join));
+    shown["Links"] = links(model, container, &join.network);
+    if is_switched {
+        shown["Aliases"] = aliases(container, &join.network, &join.aliases);
+    }
+    shown
 }
 
 /// What Docker says of an endpoint on `host` or `none`, where there is none.
 fn on_unswitched(model: &Model, container: &Container, network: Unswitched) -> Value {
     let (id, _) = model.unswitched(network);
+    bare(&id.to_string(), &container.id.derive(id).to_string())
+}
+
+/// An endpoint with neither address nor MAC address.
+fn bare(network: &str, endpoint: &str) -> Value {
     json!({
         "IPAMConfig": null,
         "Links": null,
         "Aliases": null,
-        "NetworkID": id,
-        "EndpointID": container.id.derive(id),
+        "NetworkID": network,
+        "EndpointID": endpoint,
         "Gateway": "",
         "IPAddress": "",
         "IPPrefixLen": 0,
@@ -206,7 +261,8 @@ mod tests {
         model.publish("router", &"8000:80".parse().unwrap()).unwrap();
         model.link("router", &"alice:db".parse().unwrap()).unwrap();
         let value = inspect_container(&model, model.find_container("router").unwrap());
-        assert_eq!(value["HostConfig"]["Links"], json!(["/alice:/router/db"]));
+        assert_eq!(value["HostConfig"]["Links"], Value::Null, "it holds on net1");
+        assert_eq!(value["NetworkSettings"]["Networks"]["net1"]["Links"], json!(["alice:db"]));
         assert_eq!(value["Config"]["ExposedPorts"], json!({"80/tcp": {}}));
         assert_eq!(
             value["HostConfig"]["PortBindings"],
@@ -243,6 +299,8 @@ mod tests {
         assert_eq!(value["Name"], "/router");
         let gone = inspect_container(&model, model.find_container("gone").unwrap());
         assert_eq!(state(&gone), [json!("exited"), json!(false), json!(0), json!(3)]);
-        assert_eq!(gone["NetworkSettings"]["Networks"], json!({}));
+        let networks = gone["NetworkSettings"]["Networks"].as_object().unwrap();
+        assert!(networks.values().all(|it| it["IPAddress"] == "" && it["NetworkID"] != ""), "{networks:?}");
+        assert_eq!(networks.len(), 1);
     }
 }

@@ -1,5 +1,7 @@
 //! `--format` of listings: a template for each line, `table TEMPLATE` with a header, or `json`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::rows::DOCKER;
@@ -17,7 +19,9 @@ pub(super) fn formatted(
     let object = |values: Vec<String>| {
         let pairs =
             columns.iter().zip(values).map(|((key, _), value)| ((*key).to_owned(), Value::String(value)));
-        Value::Object(pairs.collect::<Map<_, _>>())
+        // In Docker's order.
+        let sorted: BTreeMap<String, Value> = pairs.collect();
+        Value::Object(sorted.into_iter().collect::<Map<_, _>>())
     };
     if format == "json" {
         return Ok(rows.map(|row| format!("{}\n", object(row))).collect());

@@ -55,7 +55,7 @@ pub use rule_words::rule_words;
 pub use rules::{ChainRow, ListedTables, RuleRow, chain_rows, rule_rows, rules_text};
 pub use table::Parts;
 pub use template::{Template, render};
-pub use time::duration;
+pub use time::{duration, moment};
 pub use topology::{Style, dot, topology};
 
 /// Pretty JSON with Docker's indent of four spaces, with a line's end.

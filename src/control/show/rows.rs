@@ -10,8 +10,9 @@ use super::filter::{Filters, names};
 use super::listing::formatted;
 use super::publishes::ports_column;
 use super::table::Table;
-use super::time::{duration, rfc3339};
+use super::time::{duration, rfc3339, since_1970};
 use crate::control::model::{Container, ContainerKind, Endpoint, Network, State, Unswitched};
+use crate::control::ports::{Exposed, PortRange};
 use crate::control::{Model, Refused};
 
 /// Docker's narrowest column.
@@ -216,6 +217,12 @@ impl NetworkRow {
     /// What `network ls -f` knows.
     pub const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 
+    /// Whether `network prune` removes it: unused, and older than `until`, in nanoseconds since 1970.
+    pub fn is_pruned(&self, filters: &Filters, until: Option<u64>) -> bool {
+        let is_older = until.is_none_or(|until| since_1970(&self.created).is_some_and(|at| at < until));
+        self.is_dangling() && filters.labels(&self.labels) && is_older
+    }
+
     /// Whether nobody is on it and it can be removed.
     pub fn is_dangling(&self) -> bool {
         !self.is_builtin() && self.endpoints == 0
@@ -296,7 +303,10 @@ pub fn container_rows(model: &Model, all: bool, now_ns: u64) -> Vec<ContainerRow
 fn container_row(model: &Model, container: &Container, now_ns: u64) -> ContainerRow {
     let networks = container.endpoints.iter().filter_map(|endpoint| model.network(endpoint.network));
     let unswitched = container.unswitched.filter(|_| container.is_alive()).map(Unswitched::name);
-    let networks: Vec<&str> = networks.map(|network| network.name.as_str()).chain(unswitched).collect();
+    // One that has ended is listed with those that it will be on when it runs again.
+    let ended = container.joins.iter().filter(|_| !container.is_alive()).map(|join| join.network.as_str());
+    let networks = networks.map(|network| network.name.as_str()).chain(unswitched).chain(ended);
+    let networks: Vec<&str> = networks.collect();
     let addresses = container.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
     let addresses: Vec<String> = addresses.map(|net| net.addr().to_string()).collect();
     ContainerRow {
@@ -323,7 +333,23 @@ fn container_row(model: &Model, container: &Container, now_ns: u64) -> Container
 
 impl ContainerRow {
     /// What `ps -f` knows.
-    pub const FILTERS: [&str; 6] = ["exited", "id", "label", "name", "network", "status"];
+    pub const FILTERS: [&str; 11] = [
+        "ancestor", "before", "exited", "expose", "id", "label", "name", "network", "publish", "since",
+        "status",
+    ];
+
+    /// Whether it has one of the ports in `wanted`: inner ones that are exposed, or outer ones that are published.
+    fn has_port(&self, wanted: &str, published: bool) -> bool {
+        let Ok(wanted) = wanted.parse::<Exposed>() else { return false };
+        self.ports.split(", ").any(|shown| {
+            // `0.0.0.0:8000->80/tcp`, or `80/tcp`.
+            let (outer, inner) = shown.split_once("->").unwrap_or(("", shown));
+            let outer = outer.rsplit(':').next().filter(|outer| !outer.is_empty());
+            let Ok(Exposed { ports: inner, protocol }) = inner.parse() else { return false };
+            let ports = if published { outer.and_then(|outer| outer.parse().ok()) } else { Some(inner) };
+            protocol == wanted.protocol && ports.is_some_and(|ports: PortRange| ports.overlaps(wanted.ports))
+        })
+    }
 
     /// Whether it is listed.
     pub fn fits(&self, filters: &Filters) -> bool {
@@ -333,6 +359,9 @@ impl ContainerRow {
             && filters.labels(&self.labels)
             && filters.any("name", |name| names(&self.name, name))
             && filters.any("network", on)
+            && filters.any("ancestor", |image| self.image == image)
+            && filters.any("publish", |ports| self.has_port(ports, true))
+            && filters.any("expose", |ports| self.has_port(ports, false))
             && filters.any("status", |status| self.state == status)
     }
 }
@@ -397,6 +426,9 @@ pub fn container_format(rows: &[ContainerRow], format: &str, no_trunc: bool) -> 
         ("Labels", "LABELS"),
         ("Networks", "NETWORKS"),
         ("Addresses", "ADDRESSES"),
+        ("Mounts", "MOUNTS"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Size", "SIZE"),
     ];
     let row = |row: &ContainerRow| {
         vec![
@@ -412,6 +444,10 @@ pub fn container_format(rows: &[ContainerRow], format: &str, no_trunc: bool) -> 
             row.labels.join(","),
             row.networks.clone(),
             row.addresses.clone(),
+            // There are no volumes, and no layer to write to.
+            String::new(),
+            "0".to_owned(),
+            "0B".to_owned(),
         ]
     };
     formatted(format, &columns, rows.iter().map(row))
@@ -672,10 +708,11 @@ CONTAINER ID        IMAGE               COMMAND              CREATED            
 
     #[test]
     fn ps_can_be_cut_down() {
-        let table: [(&[&str], &[&str]); 8] = [
+        let table: [(&[&str], &[&str]); 9] = [
             (&["status=exited"], &["gone"]),
             (&["status=created", "status=running"], &["router", "alice"]),
-            (&["network=net2"], &["router"]),
+            (&["network=net2"], &["router", "gone"]),
+            (&["network=net2", "status=running"], &["router"]),
             (&["network=net1", "name=ali"], &["alice"]),
             (&["id=0c"], &["router"]),
             (&["exited=3"], &["gone"]),

@@ -29,6 +29,28 @@ pub(super) fn rfc3339(since_1970_ns: u64) -> String {
     time.map_or_else(|_| String::new(), |time| time.to_string())
 }
 
+/// The inverse: nanoseconds since 1970.
+pub(super) fn since_1970(text: &str) -> Option<u64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_nanosecond()).ok()
+}
+
+/// The moment that a filter's `until` means, in nanoseconds since 1970: an age (`24h`, `1h30m`), seconds since 1970,
+/// or a date with or without a time, in UTC where it says no more.
+pub fn moment(text: &str, now_ns: u64) -> Option<u64> {
+    if let Ok(age) = text.parse::<jiff::SignedDuration>() {
+        return now_ns.checked_sub(u64::try_from(age.as_nanos()).ok()?);
+    }
+    if let Ok(seconds) = text.parse::<u64>() {
+        return seconds.checked_mul(1_000_000_000);
+    }
+    since_1970(text).or_else(|| {
+        let date: jiff::civil::DateTime = text.parse().ok()?;
+        let time = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+        u64::try_from(time.as_nanosecond()).ok()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +75,27 @@ mod tests {
         for (seconds, text) in table {
             assert_eq!(duration(seconds * 1_000_000_000), text);
         }
+    }
+
+    #[test]
+    fn ages_and_dates_are_moments() {
+        let table = [
+            ("10s", Some(90)),
+            ("1m30s", Some(10)),
+            ("24h", None),
+            ("7", Some(7)),
+            ("1970-01-01T00:01:00Z", Some(60)),
+            ("1970-01-01T01:01:00+01:00", Some(60)),
+            ("1970-01-01T00:01:00", Some(60)),
+            ("1970-01-02", Some(86_400)),
+            ("xyz", None),
+            ("", None),
+        ];
+        for (text, seconds) in table {
+            let expected = seconds.map(|seconds: u64| seconds * 1_000_000_000);
+            assert_eq!(moment(text, 100_000_000_000), expected, "{text}");
+        }
+        assert_eq!(since_1970(&rfc3339(1_514_566_947_250_921_600)), Some(1_514_566_947_250_921_600));
     }
 
     #[test]

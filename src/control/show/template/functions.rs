@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::bad;
 use crate::control::Refused;
@@ -13,6 +13,14 @@ const NAMES: [&str; 23] = [
     "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not", "or", "pad",
     "print", "printf", "println", "slice", "split", "title", "truncate", "upper",
 ];
+/// Fields of Docker's structs, in their order (`api/types` in docker/docker); the first one is always there.
+const STRUCTS: [&[&str]; 4] = [
+    &["HostIp", "HostPort"],
+    &["Subnet", "IPRange", "Gateway", "AuxiliaryAddresses"],
+    &["Name", "EndpointID", "MacAddress", "IPv4Address", "IPv6Address"],
+    &["Driver", "Options", "Config"],
+];
+const MAPS: [&str; 2] = ["AuxiliaryAddresses", "Options"];
 /// The widest that `pad` and `printf` make anything.
 const WIDEST: usize = 1000;
 
@@ -99,12 +107,33 @@ pub(super) fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(" ")),
         Value::Object(pairs) => {
-            let mut pairs: Vec<String> =
-                pairs.iter().map(|(key, value)| format!("{key}:{}", plain(value))).collect();
+            if let Some(fields) = fields(pairs) {
+                return format!("{{{}}}", fields.join(" "));
+            }
+            let pair = |(key, value): (&String, &Value)| match value {
+                // A port that is published nowhere has an empty list of places.
+                Value::Null if key.contains('/') => format!("{key}:[]"),
+                value => format!("{key}:{}", plain(value)),
+            };
+            let mut pairs: Vec<String> = pairs.iter().map(pair).collect();
             pairs.sort();
             format!("map[{}]", pairs.join(" "))
         }
     }
+}
+
+/// What Docker has as a struct, which Go prints without its keys: the fields' texts, if `pairs` are those of one.
+fn fields(pairs: &Map<String, Value>) -> Option<Vec<String>> {
+    let fits = |keys: &&&[&str]| {
+        keys.first().is_some_and(|first| pairs.contains_key(*first))
+            && pairs.keys().all(|key| keys.contains(&key.as_str()))
+    };
+    let keys = STRUCTS.iter().find(fits)?;
+    let text = |key: &&str| match pairs.get(*key) {
+        Some(Value::Null) | None => if MAPS.contains(key) { "map[]" } else { "" }.to_owned(),
+        Some(value) => plain(value),
+    };
+    Some(keys.iter().map(text).collect())
 }
 
 /// Whether a value counts as true: neither false, zero, nothing, nor empty.

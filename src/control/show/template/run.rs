@@ -182,15 +182,26 @@ fn pick<'v>(value: Seen<'v>, keys: &[String]) -> Result<Seen<'v>, Refused> {
     for key in keys {
         value = match value {
             Cow::Borrowed(within) => {
-                Cow::Borrowed(within.get(key).ok_or_else(|| missing(keys, key, within))?)
+                let found = within.get(key).or_else(|| within.get(written(key)));
+                Cow::Borrowed(found.ok_or_else(|| missing(keys, key, within))?)
             }
-            Cow::Owned(mut within) => match within.get_mut(key).map(Value::take) {
+            Cow::Owned(mut within) => match taken(&mut within, key) {
                 Some(found) => Cow::Owned(found),
                 None => return Err(missing(keys, key, &within)),
             },
         };
     }
     Ok(value)
+}
+
+fn taken(within: &mut Value, key: &str) -> Option<Value> {
+    let key = if within.get(key).is_some() { key } else { written(key) };
+    within.get_mut(key).map(Value::take)
+}
+
+/// How JSON writes what Go calls `ID`: Docker's templates find either.
+fn written(key: &str) -> &str {
+    if key == "ID" { "Id" } else { key }
 }
 
 fn missing(path: &[String], key: &str, within: &Value) -> Refused {
