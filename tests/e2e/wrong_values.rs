@@ -101,6 +101,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("run --sysctl", "run --sysctl kernel.x=1 true", "cannot set kernel.x inside the container: it is not the container's own (use net.*"),
     ("run --env", "run --env =x true", VARIABLE),
     ("run --label", "run --label =x true", VARIABLE),
+    ("run --log-opt", "run --log-opt max-size=x true", "give 1k or more, as max-size=4m"),
     ("run --workdir", "run --rm --workdir /no/x true", "cannot enter the working directory /no/x: No such file"),
     ("exec <name>", "exec x true", CONTAINERS),
     ("exec <command>", "exec one no-such-program", "no-such-program: not found"),
