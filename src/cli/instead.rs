@@ -67,7 +67,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
         &["--pids-limit", "--ulimit", "--shm-size", "--blkio-weight", "--oom-kill-disable"],
         NOT_RATIONED,
     ),
-    ("run", &["--device", "--gpus", "--log-driver", "--log-opt", "--storage-opt", "--cidfile"], NO_DRIVER),
+    ("run", &["--device", "--gpus", "--log-driver", "--storage-opt", "--cidfile"], NO_DRIVER),
     ("run", &["--restart"], "a container that has ended stays so: 'tapswitch start NAME' starts it again"),
     ("run", &["--stop-signal", "--stop-timeout"], "'tapswitch stop -t 30 NAME' says how long it may take"),
     ("run", &["--health-cmd", "--health-interval", "--no-healthcheck"], "'tapswitch exec NAME CMD' asks it"),
@@ -93,7 +93,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
         "an endpoint has no options, and 'tapswitch exec NAME ip addr add ..' gives it an address",
     ),
     ("start", &["-a", "--attach", "-i", "--interactive"], "'tapswitch logs -f NAME' prints what it writes"),
-    ("logs", &["-n", "--tail"], "'tapswitch logs NAME | tail -n 5' prints its end"),
+    ("logs", &["-n", "--tail"], "'tapswitch logs NAME' prints all of it: pipe that to 'tail -n 5'"),
     (
         "logs",
         &["--since", "--until", "-t", "--timestamps"],
@@ -226,8 +226,8 @@ mod tests {
                 "'tapswitch network create' takes no 'b': 'tapswitch network create --help' lists what it takes",
             ),
             (
-                "tapswitch network create --attachable a",
-                "no '--attachable': every container may join a network of this switch",
+                "tapswitch network create --ingress a",
+                "no '--ingress': every container may join a network of this switch",
             ),
             ("tapswitch network crate a", "no 'crate': did you mean 'tapswitch network create'?"),
             ("tapswitch zzz", "no 'zzz': 'tapswitch --help' lists what there is"),

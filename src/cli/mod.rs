@@ -73,15 +73,18 @@ struct Cli {
     command: Command,
 }
 
+/// Where a command's help lists what it shares with all others.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Flags that every command has.
 #[derive(Debug, Default, clap::Args)]
 pub struct Global {
     /// The daemon's control socket [env: TAPSWITCH_SOCKET]
     // clap would show it in each usage as if it had to be given, where the variable is set.
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = EVERYWHERE)]
     socket: Option<PathBuf>,
     /// Print listings as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
 }
 

@@ -68,6 +68,7 @@ pub enum NetworkCommand {
         names: Vec<String>,
     },
     /// Put a container on one more network; one that has ended is on it when it runs again
+    #[command(after_help = "EXAMPLE\n  tapswitch network connect --ip 172.20.0.9 --alias www net2 web")]
     Connect {
         /// Its address there
         #[arg(long, value_parser = values::ip)]

@@ -198,7 +198,8 @@ pub fn start(global: &Global, names: &[String]) -> anyhow::Result<u8> {
         drop(daemon);
         // One that runs stays as it is, as in Docker.
         if facts.pid.is_none() {
-            let face = Face { tty: facts.spec.terminal, ..Face::DETACHED };
+            let face =
+                Face { tty: facts.spec.terminal, interactive: facts.spec.interactive, ..Face::DETACHED };
             launch(global, &Plan { again: true, ..Plan::new(facts.spec) }, face, false)?;
         }
         println!("{name}");
@@ -296,6 +297,7 @@ pub(super) fn container_spec(created: &Created, plan: &Plan, face: Face) -> anyh
         workdir: plan.spec.workdir.clone(),
         terminal: face.tty,
         interactive: face.interactive && !face.detach,
+        stdin_open: face.interactive && face.detach,
         sysctls,
         files: Some(created.directory.clone()),
         taps: created.networks.len(),
@@ -337,6 +339,7 @@ fn spec(arguments: RunArgs) -> anyhow::Result<ContainerSpec> {
         hostname: arguments.hostname.or(own),
         command: arguments.command,
         env: super::variables(&arguments.env),
+        interactive: arguments.interactive,
         workdir: arguments.workdir,
         terminal: arguments.tty,
         plain: arguments.no_offload,

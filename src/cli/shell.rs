@@ -69,7 +69,7 @@ EXAMPLES
   tapswitch shell -- make test                   a program that calls docker
 
 What a name of ours does not know it refuses, telling where this machine's own program is.
-Containers have the ordinary search path.")]
+Files in /proc/sys are this machine's, 'sysctl' has the switch's settings. Containers have the ordinary search path.")]
 pub struct ShellArgs {
     /// Run this line by $SHELL, and end
     #[arg(short, value_name = "LINE", conflicts_with = "program")]

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::error::SpawnError;
@@ -39,9 +39,13 @@ impl Stdio {
         Ok(Self { input: slave()?, output: slave()?, errors: slave()?, terminal: true })
     }
 
-    /// The caller's own, or a log; input only when asked for.
-    pub(super) fn inherit(interactive: bool, log: Option<&File>) -> io::Result<Self> {
-        let input = if interactive { None } else { Some(File::open("/dev/null")?.into()) };
+    /// The caller's own, or a log; input only when asked for, or an open one where nothing comes.
+    pub(super) fn inherit(interactive: bool, open: bool, log: Option<&File>) -> io::Result<Self> {
+        let input = match (interactive, open) {
+            (true, _) => None,
+            (false, true) => Some(silence()?),
+            (false, false) => Some(File::open("/dev/null")?.into()),
+        };
         let copy = || log.map(|file| file.try_clone().map(OwnedFd::from)).transpose();
         Ok(Self { input, output: copy()?, errors: copy()?, terminal: false })
     }
@@ -63,6 +67,13 @@ impl Stdio {
             _ => Ok(()),
         }
     }
+}
+
+/// A pipe to read from that does not end: its reader is its only writer.
+fn silence() -> io::Result<OwnedFd> {
+    let (reader, _writer) = io::pipe()?;
+    let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    Ok(File::options().read(true).write(true).open(path)?.into())
 }
 
 /// The environment of a command: Docker's variables, then the user's.

@@ -57,7 +57,7 @@ pub fn exec(request: &Request) -> Result<Exit, SpawnError> {
     let pty = if request.terminal { Some(Pty::open().map_err(ours)?) } else { None };
     let stdio = match &pty {
         Some(pty) => Stdio::terminal(pty),
-        None => Stdio::inherit(request.interactive, None),
+        None => Stdio::inherit(request.interactive, false, None),
     };
     let stdio = stdio.map_err(ours)?;
     let (channel, theirs) = Channel::pair().map_err(ours)?;

@@ -35,6 +35,8 @@ pub struct Spec {
     pub terminal: bool,
     /// Whether the command gets our stdin; else it reads from `/dev/null`.
     pub interactive: bool,
+    /// Without a terminal: whether standard input, to which nobody writes, does not end.
+    pub stdin_open: bool,
     /// Kernel settings (`net.*` and the few others that namespaces have of their own).
     pub sysctls: Vec<(String, String)>,
     /// A directory with `hosts`, `hostname`, `resolv.conf`, `nsswitch.conf`, to be mounted over
@@ -94,7 +96,11 @@ impl Outlet {
         }
         let (drain, far) = log()?.map(Drain::new).transpose()?.unzip();
         let far = far.map(File::from);
-        Ok(Self { sink: None, drain, stdio: Stdio::inherit(spec.interactive, far.as_ref().or(file))? })
+        Ok(Self {
+            sink: None,
+            drain,
+            stdio: Stdio::inherit(spec.interactive, spec.stdin_open, far.as_ref().or(file))?,
+        })
     }
 }
 

@@ -118,7 +118,7 @@ const SURNAMES: [&str; 32] = [
     "zimmermann",
 ];
 
-/// The candidate that `word` is probably a slip of: at most a third of its letters differ.
+/// The candidate that `word` is probably a slip of: a third of its letters differ, and never all.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST {
         // No slip of a name, and comparing takes room and time for each pair of letters.
@@ -126,7 +126,9 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     }
     let distance = |candidate: &str| strsim::damerau_levenshtein(word, candidate);
     let best = candidates.into_iter().min_by_key(|candidate| distance(candidate))?;
-    (distance(best) <= word.chars().count().div_ceil(3).min(3)).then_some(best)
+    let letters = word.chars().count();
+    let most = letters.div_ceil(3).min(3).min(letters.saturating_sub(1));
+    (distance(best) <= most).then_some(best)
 }
 
 #[cfg(test)]
@@ -186,5 +188,6 @@ mod tests {
         assert_eq!(nearest("brige", ["net1", "bridge"]), Some("bridge"));
         assert_eq!(nearest("frontend", ["net1", "bridge"]), None);
         assert_eq!(nearest("x", []), None);
+        assert_eq!(nearest("x", ["u"]), None, "a letter for a letter is another name");
     }
 }

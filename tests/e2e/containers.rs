@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Lab, Process, is_alive, succeeded, text, until};
 
 scenarios! {
+    started_once_more_it_has_its_terminal_and_input
     run_needs_no_daemon
     exit_codes_are_the_commands
     signals_reach_the_command
@@ -352,4 +353,27 @@ fn many_come_and_go_at_once(lab: &Lab) {
     }
     assert!(lab.json("ps -a").is_empty() && lab.json("show ports").is_empty());
     assert_eq!(lab.row("network ls", "name", "net")["endpoints"], 0);
+}
+
+/// Docker's `-it` and `-i` belong to the container: without them its shell would end at once when it is started again.
+fn started_once_more_it_has_its_terminal_and_input(lab: &Lab) {
+    lab.daemon("");
+    let script = "test -t 0; a=$?; timeout --foreground 0.2 cat; echo $a $?";
+    for (name, flags, expected) in [("a", "-itd", "0 124"), ("b", "-id", "1 124"), ("c", "-d", "1 0")] {
+        succeeded(flags, &lab.words(&["run", flags, "--name", name, "sh", "-c", script]));
+        for again in [false, true] {
+            if again {
+                lab.ok(&format!("start {name}"));
+            }
+            lab.ok(&format!("wait {name}"));
+            let log = lab.ok(&format!("logs {name}"));
+            let ends = vec![expected; if again { 2 } else { 1 }];
+            assert_eq!(log.lines().map(str::trim_end).collect::<Vec<_>>(), ends, "{flags}, again: {again}");
+        }
+    }
+    succeeded("bash", &lab.words(&["run", "-itd", "--name", "shell", "bash"]));
+    lab.ok("restart -t 0 shell");
+    assert_eq!(lab.inside("shell", "echo here"), "here\n");
+    // A shell with a terminal does not care for SIGTERM.
+    lab.ok("rm -f shell");
 }

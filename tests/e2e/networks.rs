@@ -67,7 +67,7 @@ fn what_makes_no_sense_is_refused(lab: &Lab) {
         ("network set one -o mtu=big", "68 to 65521"),
         ("network set moon -o mtu=1500", "network moon not found"),
         ("fdb add one 01:00:5e:00:00:01 box", "01:00:5e:00:00:01"),
-        ("fdb add one 02:00:00:00:00:01 moon", "'moon'"),
+        ("fdb add one 02:00:00:00:00:01 moon", ": moon"),
         ("fdb add moon 02:00:00:00:00:01 box", "network moon not found"),
         ("port set moon down", "'moon'"),
     ];
@@ -116,9 +116,23 @@ fn connect_and_disconnect_while_it_runs(lab: &Lab) {
     assert_eq!(lab.row("show ports", "container", "box")["port"], "box", "alone, it needs no more name");
     assert!(lab.pings("peer", "box"));
     lab.ok("network connect one box");
-    assert_eq!(lab.row("show ports", "network", "one")["port"], "box:eth0");
+    assert_eq!(lab.row("show ports", "network", "one")["port"], "box:eth2");
     lab.ok("stop box");
-    assert!(lab.refused("network connect one box").contains("does not run"));
+    // One that has ended is there when it runs again, and keeps its id.
+    let id = lab.row("ps -a", "name", "box")["id"].clone();
+    lab.ok("network disconnect one box");
+    assert!(lab.refused("network disconnect one box").contains("is not connected to network one"));
+    lab.ok("network create --subnet 10.3.0.0/24 three");
+    lab.ok("network connect three box");
+    assert_eq!(lab.row("ps -a", "name", "box")["networks"], "two,three");
+    lab.ok("start box");
+    assert_eq!((&lab.row("ps", "name", "box")["id"], lab.pings("peer", "box")), (&id, true));
+    // One that cannot be started has ended as before.
+    lab.ok("stop box");
+    lab.ok("network rm three");
+    assert!(lab.refused("start box").contains("network three not found"));
+    lab.ok("network disconnect three box");
+    assert_eq!(lab.ok("restart -t 0 box"), "box\n");
 }
 
 fn the_mtu_changes_inside(lab: &Lab) {

@@ -123,7 +123,8 @@ fn a_killed_daemon_is_replaced_by_its_like(lab: &Lab) {
     lab.ok("stop alice");
     assert_eq!(lab.row("ps -a", "name", "alice")["state"], "exited");
     lab.ok("start alice");
-    assert!(lab.pings("alice", "carol"));
+    assert_eq!(lab.row("ps", "name", "alice")["networks"], "net2", "where it was at the end");
+    assert!(lab.pings("carol", "alice"));
 }
 
 /// Gives back what it is sent. Words: address, port.

@@ -79,6 +79,8 @@ pub struct ContainerSpec {
     pub workdir: Option<PathBuf>,
     /// Whether the command has a terminal.
     pub terminal: bool,
+    /// Whether the command's standard input is open: also when nobody writes to it, in the background.
+    pub interactive: bool,
     /// Whether its TAPs carry plain frames, whatever the daemon's default is.
     pub plain: bool,
     /// How many bytes a file of its log holds at most.
