@@ -513,12 +513,14 @@ fn a_state_that_cannot_be_used_is_kept(lab: &Lab) {
         assert_eq!(lab.refused("daemon -d"), said);
         assert_eq!(fs::read_to_string(&file).unwrap(), bad);
     }
-    fs::remove_file(&file).unwrap();
+    fs::write(&file, &text).unwrap();
+    let aside = file.with_extension("aside");
+    fs::rename(&file, &aside).unwrap();
     fs::create_dir(&file).unwrap();
     let said = lab.refused("daemon");
     assert!(said.starts_with("cannot read the state in ") && said.contains("Is a directory"), "{said}");
     fs::remove_dir(&file).unwrap();
-    fs::write(&file, &text).unwrap();
+    fs::rename(&aside, &file).unwrap();
     if !lab.is_root() {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
         let said = lab.refused("daemon");
