@@ -1,7 +1,7 @@
 //! A map whose copies share what has not changed since.
 //!
 //! Theory of operation. The control plane keeps copies of its whole model: one until a change is known to be
-//! possible, one of what the switch was told, one of what was saved. So entries stand in [`PARTS`] parts, by a
+//! possible, one of what the switch was told, one of what was saved. So entries stand in `PARTS` parts, by a
 //! byte of their key. A copy is one reference, a change copies the one part that it is in, and what
 //! differs between two copies is found by looking only into parts that are not the same memory.
 
