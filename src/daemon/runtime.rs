@@ -36,6 +36,8 @@ const MAX_SOCKET_PATH: usize = 107;
 const ENDING: Duration = Duration::from_secs(60);
 /// How long it is waited for without a word.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long one that was killed may seem to be alive.
+const DYING: Duration = Duration::from_millis(100);
 
 /// Where the control socket is when nobody says otherwise.
 ///
@@ -294,13 +296,16 @@ pub fn note_exit(directory: &Path, code: i32) -> std::io::Result<()> {
 }
 
 /// Locks a file for as long as we live. A daemon that is just ending does not listen any more and
-/// lets go of the lock when it has ended; so wait for that.
+/// lets go of the lock when it has ended; so wait for that. One that was killed an instant ago still
+/// seems to listen: a second look tells.
 fn wait_for_lock(path: &Path, socket: &Path, say: &dyn Fn(&str)) -> Result<Lock, NoLock> {
     let start = Instant::now();
     let mut has_said = false;
     loop {
         match private::lock(path) {
-            Err(NoLock::Held(pid)) if start.elapsed() < ENDING && !is_served(socket) => {
+            Err(NoLock::Held(pid))
+                if start.elapsed() < DYING || (start.elapsed() < ENDING && !is_served(socket)) =>
+            {
                 if start.elapsed() > QUIET && !has_said {
                     say(&ending(&pid));
                     has_said = true;

@@ -608,7 +608,7 @@ fn replayed(lab: &Lab) {
         (format!("/nowhere.toml {ping}"), "cannot read the lab /nowhere.toml"),
         (format!("lab:moon {ping}"), "'lab:moon'"),
         (format!("{toml} {toml}"), "unknown file format"),
-        (format!("{toml} {ping} --at moon"), "'moon' is not known"),
+        (format!("{toml} {ping} --at moon"), "No such container: moon"),
         (format!("{toml} {ping} -w /nowhere/x"), "cannot write /nowhere/x"),
         (
             format!("{toml} {ping} -w /dev/full"),

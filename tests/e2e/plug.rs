@@ -201,7 +201,7 @@ fn a_plugged_namespace_is_not_ours(lab: &Lab) {
     lab.ok(&format!("plug box --network bridge --pid {}", foreign.pid()));
     assert!(lab.refused("rm -f box").contains("'tapswitch unplug box'"));
     assert!(lab.refused("stop box").contains("'tapswitch unplug box'"));
-    assert!(lab.refused("start box").contains("running already"));
+    lab.ok("start box"); // as of any that runs
     lab.idle("alice", "bridge");
     assert!(lab.refused("unplug alice").contains("'tapswitch stop alice'"));
     let mut wait = lab.tapswitch(&["wait", "box"]);

@@ -125,7 +125,7 @@ fn by_the_way(lab: &Lab) {
     assert_eq!(ask(lab, &outside, "tcp", (WAN4, 8000), 0), Err("Connection refused".to_owned()));
     assert_eq!(seen_from(lab, &outside, "tcp", (WAN4, 8001)), OUT4);
     assert!(lab.refused("unpublish web 8000:80").contains("8000:80"));
-    assert!(lab.refused("publish nobody 8000:80").contains("'nobody'"));
+    assert!(lab.refused("publish nobody 8000:80").contains("No such container: nobody"));
     assert_eq!(lab.ts("publish web 8000:80:90:100").status.code(), Some(2));
     assert_eq!(lab.ts("publish web 0:80").status.code(), Some(2));
     assert_eq!(lab.ts("publish web 8000:80/sctp").status.code(), Some(2));

@@ -25,7 +25,7 @@ fn web(lab: &Lab, flags: &str, networks: usize) -> (Host, Vec<crate::world::Serv
     let host = Host::new(lab, "");
     host.ok(lab, &format!("run -d --name web --network net1 {flags}"));
     for number in 0..networks {
-        let name = format!("more{number}");
+        let name = format!("other{number}");
         lab.ok(&format!("network create --subnet 10.7.{number}.0/24 --subnet fd00:7:{number}::/64 {name}"));
         host.ok(lab, &format!("network connect {name} web"));
     }
@@ -59,7 +59,7 @@ fn seen_from_everywhere(lab: &Lab) {
             ("carol".into(), ["10.2.0.1", "fd00:2::1"], ["10.2.0.2", "fd00:2::2"], true),
         ];
         if networks > 0 {
-            host.idle(lab, "dave", "more0");
+            host.idle(lab, "dave", "other0");
             // On a network that `web` is on as well, and would answer him by.
             let more = ["10.7.0.1", "fd00:7::1"];
             callers.push(("dave".into(), HOST, HOST, false));

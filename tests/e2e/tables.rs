@@ -422,5 +422,5 @@ fn the_last_drop_is_explained(lab: &Lab) {
     // It is told as it would be now.
     let allowed = ["rule add --from net2 --to net1 allow", "rule rm 1"];
     last_drop(lab, carol, "carol", &allowed, 0, &["DOCKER-USER", "bob"]);
-    assert!(lab.refused("explain --last-drop nobody").contains("'nobody'"));
+    assert!(lab.refused("explain --last-drop nobody").contains("nobody"));
 }
