@@ -99,9 +99,9 @@ fn as_many_as_descriptors_allow(lab: &Lab) {
         rows.iter().filter(of).count() as u64
     };
     let idle = (descriptors(), resident(lab));
-    // The second time, for memory that is not given back.
+    // More than once, for memory that is not given back.
     let (mut after, mut most) = (Vec::new(), 0);
-    for _ in 0..2 {
+    for _ in 0..3 {
         let client = lab.serves("alice", OPENS, &[&count.to_string(), SERVER4, SERVER6]);
         assert_eq!((flows("ESTABLISHED"), established(count + 1)), (count, count));
         assert!(descriptors() as u64 >= count, "each is a socket of the host's");
@@ -114,7 +114,9 @@ fn as_many_as_descriptors_allow(lab: &Lab) {
         after.push(resident(lab));
     }
     note(&format!("{} KiB resident before, {most} at most, {after:?} after each time", idle.1));
-    assert!(after[1] < after[0] + 2048, "{after:?} KiB after each time, {} before", idle.1);
+    // What the allocator keeps for itself differs by the moment; what is lost would be there each time.
+    let later = after[1].min(after[2]);
+    assert!(later < after[0] + 2048, "{after:?} KiB after each time, {} before", idle.1);
     let drops = lab.json("show drops");
     assert!(drops.iter().all(|row| !row["reason"].as_str().unwrap().starts_with("host_")), "{drops:#?}");
 }
